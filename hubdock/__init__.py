@@ -1,0 +1,3 @@
+"""hubdock: from a repository and a branch to JupyterLab."""
+
+__version__ = "0.1.0"

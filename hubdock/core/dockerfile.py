@@ -1,0 +1,127 @@
+"""The Dockerfiles that hubdock generates. A repository's own Dockerfile or frontend is never run.
+
+Each is a pure function of its arguments. ``FROM`` names a local tag per key, for ``FROM sha256:…`` makes BuildKit ask a registry. The build
+context is a tar on stdin, never a directory that was used before: BuildKit compares only size and time of files there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+UID, GID = 1000, 100
+CONDA_PYTHON = "/opt/conda/bin/python"
+ROOT = "/hubdock"
+CODE = f"{ROOT}/code"
+HOME_SEED = f"{ROOT}/home"
+START = [CONDA_PYTHON, "-I", "-S", f"{ROOT}/guest/start.py"]
+DVC = "/opt/dvc"
+_TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
+_PROJECT = "/tmp/hubdock/project"  # noqa: S108
+_CACHE = "/tmp/hubdock/cache"  # noqa: S108
+_PINS = "/tmp/hubdock-pins"  # noqa: S108
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE")
+
+
+def quote(text: str) -> str:
+    """Return a value as a double-quoted word of a Dockerfile, with nothing expanded. Raises ValueError for control characters."""
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError("a Dockerfile's word can't hold a control character")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def make_pairs(instruction: str, pairs: Mapping[str, str]) -> list[str]:
+    """Return one ``ENV`` or ``LABEL`` line for each pair, sorted by name."""
+    return [f"{instruction} {name}={quote(value)}" for name, value in sorted(pairs.items())]
+
+
+def render_base(reference: str, *, user: str, dvc: Sequence[str], apt: Sequence[str], certificates: bool, labels: Mapping[str, str]) -> str:
+    """Return what makes a team's base of an image: certificates, missing tools, and DVC in an environment of its own.
+
+    ``dvc`` are the requirements to install into ``/opt/dvc``, empty if the image has it; ``apt`` the missing Debian packages.
+    """
+    lines = [f"FROM {reference}", "USER 0:0"]
+    if certificates:
+        lines += [
+            "RUN --mount=type=bind,source=certificates.pem,target=/tmp/certificates.pem"
+            f" mkdir -p /etc/ssl/certs && {{ cat {CERTIFICATES} 2>/dev/null; echo; cat /tmp/certificates.pem; }} >/tmp/all.pem"
+            f" && rm -f {CERTIFICATES} && install -m 644 /tmp/all.pem {CERTIFICATES} && rm /tmp/all.pem",
+            *make_pairs("ENV", {name: CERTIFICATES for name in _CA_VARIABLES}),
+        ]
+    lines += _apt(apt)
+    if dvc:
+        lines += [f"RUN install -d -o {UID} -g {GID} {DVC}", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run("compile-dvc", [])]
+    lines += make_pairs("LABEL", labels)
+    return "\n".join([*lines, f"USER {user}", ""])
+
+
+def render_environment(
+    base: str,
+    *,
+    user: str,
+    workdir: str,
+    apt: Sequence[str],
+    install: bool,
+    from_source: bool,
+    cache: str,
+    private_cache: str,
+    secrets: Sequence[str],
+    env: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> str:
+    """Return what makes an environment.
+
+    ``install`` is False for a repository without requirements. ``from_source`` False: wheels only, in one step that runs no package code, from
+    the shared cache. True: resolve in a stage of its own, install the wheels from the shared cache before any package code has run, and build
+    the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets.
+    """
+    lines = [f"FROM {base} AS system", "USER 0:0", *_apt(apt), f"USER {UID}:{GID}"]
+    if install and from_source:
+        lines += ["FROM system AS resolve", _run("resolve", [private_cache], secrets), "FROM system", _run("pinned", [cache], secrets, pins=True)]
+        lines += [_run("source", [private_cache], secrets)]
+    elif install:
+        lines += [_run("wheels", [cache], secrets)]
+    if install:
+        # Apart from the cache: a .pth file that a wheel brought runs here.
+        lines += [_run("compile", [])]
+    lines += make_pairs("ENV", env) + make_pairs("LABEL", labels)
+    return "\n".join([*lines, f"USER {user}", f"WORKDIR {quote(workdir)}", ""])
+
+
+def render_image(environment: str, *, workspace: str, labels: Mapping[str, str]) -> str:
+    """Return what puts the guest programs and the code on an environment: two layers that no earlier step can reach (``COPY --link``)."""
+    return "\n".join(
+        [
+            f"FROM {environment}",
+            "COPY --link --chown=0:0 guest/ /",
+            f"COPY --link --chown={UID}:{GID} root/ /",
+            *make_pairs("LABEL", labels),
+            f"WORKDIR {quote(workspace)}",
+            f"CMD {json.dumps(START)}",
+            "",
+        ]
+    )
+
+
+def _apt(packages: Sequence[str]) -> list[str]:
+    """Return the step that installs Debian packages; their lists and archives stay in caches, so that layers hold only files in use."""
+    if not packages:
+        return []
+    mounts = "--mount=type=cache,id=hubdock-apt,target=/var/cache/apt,sharing=locked --mount=type=cache,id=hubdock-apt-lists,target=/var/lib/apt/lists,sharing=locked"
+    words = " ".join(packages)
+    return [
+        f"RUN {mounts} rm -f /etc/apt/apt.conf.d/docker-clean && apt-get update -qq"
+        f" && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {words}"
+    ]
+
+
+def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False) -> str:
+    """Return one step of guest/install.py with its mounts. ``python -I``: nothing of the project is imported."""
+    mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=project,target={_PROJECT}"]
+    mounts += [f"type=cache,id={cache},target={_CACHE},uid={UID},gid={GID}" for cache in caches]
+    mounts += [f"type=secret,id={secret},uid={UID}" for secret in secrets]
+    mounts += [f"type=bind,from=resolve,source={_PINS},target={_PINS}"] if pins else []
+    words = " ".join(f"--mount={mount}" for mount in mounts)
+    return f"RUN {words} {CONDA_PYTHON} -I {_TOOLS}/install.py {step}"

@@ -1,0 +1,137 @@
+"""BuildKit's progress: the JSON objects of ``docker buildx build --progress rawjson`` (buildx 0.13 and newer), to steps, percent and log lines.
+
+Each object is a BuildKit ``SolveStatus`` (https://github.com/moby/buildkit/blob/master/client/graph.go); they are printed over several lines,
+so a decoder must find where each ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+_DECODER = json.JSONDecoder()
+MAX_OBJECT = 16 * 1024 * 1024
+
+
+class JSONStream:
+    """Finds the objects in a stream of bytes; text that is no JSON (a warning of the CLI) comes out as text."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, chunk: bytes) -> Iterator[dict[str, Any] | str]:
+        """Yield what became whole with this chunk: an object, or a line of other text."""
+        self._text += self._decode.decode(chunk)
+        while self._text:
+            self._text = self._text.lstrip()
+            if not self._text.startswith("{"):
+                line, newline, rest = self._text.partition("\n")
+                if not newline:
+                    return
+                self._text = rest
+                yield line.rstrip("\r")
+                continue
+            try:
+                value, end = _DECODER.raw_decode(self._text)
+            except json.JSONDecodeError:
+                if len(self._text) > MAX_OBJECT:
+                    self._text = ""
+                return
+            self._text = self._text[end:]
+            yield value
+
+    def close(self) -> str:
+        """Return what was left unfinished."""
+        rest, self._text = self._text.strip(), ""
+        return rest
+
+
+@dataclass
+class Step:
+    """One vertex of the solve. ``seconds`` is how long it took once completed."""
+
+    name: str
+    started: str = ""
+    completed: str = ""
+    cached: bool = False
+    error: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds between BuildKit's own two times of this step, 0 for a cached or unfinished one."""
+        return 0.0 if self.cached or not self.completed else max(0.0, _seconds(self.completed) - _seconds(self.started))
+
+
+def _seconds(stamp: str) -> float:
+    """Return the seconds of an RFC 3339 time with up to nine decimals."""
+    match = re.match(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)$", stamp)
+    if not match:
+        return 0.0
+    return datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00")).timestamp() + float(match[2] or 0)
+
+
+@dataclass
+class Solve:
+    """The state of one solve, fed with its status objects."""
+
+    past: Mapping[str, float] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def feed(self, status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Take one status object in. Yield ("step", name) for each step that starts, ("log", text) for output, ("error", text)."""
+        for vertex in status.get("vertexes") or []:
+            yield from self._feed_vertex(vertex)
+        for log in status.get("logs") or []:
+            try:
+                yield "log", base64.b64decode(log.get("data") or "").decode("utf-8", "replace")
+            except (binascii.Error, ValueError, TypeError):
+                continue
+        for warning in status.get("warnings") or []:
+            text = warning.get("short") if isinstance(warning, dict) else None
+            if isinstance(text, str):
+                with_text = base64.b64decode(text).decode("utf-8", "replace") if re.fullmatch(r"[A-Za-z0-9+/=]+", text) else text
+                yield "log", f"warning: {with_text}\n"
+
+    def _feed_vertex(self, vertex: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
+        known = self.steps.get(digest)
+        step = Step(
+            name, str(vertex.get("started") or ""), str(vertex.get("completed") or ""), bool(vertex.get("cached")), str(vertex.get("error") or "")
+        )
+        if (known is None or not known.started) and step.started and not step.cached:
+            yield "step", name
+        if known is not None:
+            step.started = step.started or known.started
+            step.cached = step.cached or known.cached
+        self.steps[digest] = step
+        if step.error and not (known and known.error):
+            yield "error", step.error
+
+    @property
+    def percent(self) -> float:
+        """0 to 100: finished steps over all known ones, weighed by how long each took the last time (an unknown one counts a second)."""
+        total = sum(self._weight(step) for step in self.steps.values())
+        done = sum(self._weight(step) for step in self.steps.values() if step.completed)
+        return 100.0 * done / total if total else 0.0
+
+    def _weight(self, step: Step) -> float:
+        return 0.01 if step.cached else max(0.05, self.past.get(step.name, 1.0))
+
+    @property
+    def durations(self) -> dict[str, float]:
+        """Seconds by step name, to weigh the next build with."""
+        return {step.name: round(step.seconds, 2) for step in self.steps.values() if step.completed and not step.cached and not step.error}
+
+    @property
+    def failed(self) -> Step | None:
+        """The step that ended in an error, the one that ran rather than one that was cancelled with it."""
+        errors = [step for step in self.steps.values() if step.error]
+        return next((step for step in errors if "context canceled" not in step.error), errors[0] if errors else None)

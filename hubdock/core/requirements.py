@@ -1,0 +1,216 @@
+"""Requirement files, read line by line as pip documents them (https://pip.pypa.io/en/stable/reference/requirements-file-format/).
+
+Nothing is installed and nothing but text is looked at. A line that would read a file outside the repository, send a credential elsewhere or
+depend on the build machine is refused with its file and line: pip prints the first line of any file that ``-r`` names, and expands ``${VAR}``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from hubdock.core.errors import RecipeError
+
+MAX_LINES = 5000
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_VARIABLE = re.compile(r"\$\{[A-Za-z0-9_]+\}")
+_HASH = re.compile(r"\s--hash(=|\s+)\S+")
+_VCS = re.compile(r"^(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*)?(?P<vcs>git|hg|bzr|svn)\+(?P<url>\S+)")
+_VALUED = {
+    "-r": "include", "--requirement": "include", "-c": "constraint", "--constraint": "constraint", "-e": "editable", "--editable": "editable",
+    "-i": "index", "--index-url": "index", "--extra-index-url": "index", "-f": "links", "--find-links": "links",
+    "--trusted-host": "refused", "--no-binary": "kept", "--only-binary": "kept",
+}  # fmt: skip
+_FLAGS = {"--pre", "--prefer-binary", "--require-hashes", "--no-index"}
+
+
+class LineKind(StrEnum):
+    """What a line of a requirements file is."""
+
+    PACKAGE = "package"
+    URL = "url"
+    GIT = "git"
+    LOCAL = "local"
+    INCLUDE = "include"
+    CONSTRAINT = "constraint"
+    INDEX = "index"
+    LINKS = "links"
+    OPTION = "option"
+
+
+@dataclass(frozen=True)
+class RequirementLine:
+    """One logical line.
+
+    ``file`` and ``line`` (from 1, where it starts) say where; ``text`` is the line itself without comment. ``name`` is the canonical package
+    name where one is written. ``value`` is the path, URL or option that it names. ``pinned`` says that the same line always installs the same.
+    """
+
+    kind: LineKind
+    file: str
+    line: int
+    text: str
+    name: str = ""
+    value: str = ""
+    pinned: bool = False
+
+
+def parse_requirements(path: str, content: bytes) -> list[RequirementLine]:
+    """Return the lines of one requirements file of the repository, comments and blank lines left out.
+
+    Raises RecipeError with file and line.
+    """
+    lines = [_parse_line(path, number, text) for number, text in _join_lines(path, decode_text(path, content))]
+    if len(lines) > MAX_LINES:
+        raise RecipeError(f"This file has {len(lines)} requirements; at most {MAX_LINES} are accepted. Split the project.", file=path)
+    return lines
+
+
+def decode_text(path: str, content: bytes) -> str:
+    """Return a file's text. Raises RecipeError, which names line and byte, if it is not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        byte = content[error.start]
+        raise RecipeError(f"Byte {column} of this line (0x{byte:02x}) is not UTF-8. Save the file as UTF-8.", file=path, line=line) from error
+    if "\0" in text:
+        raise RecipeError("The file holds a NUL byte. Save it as plain UTF-8 text.", file=path, line=text.count("\n", 0, text.index("\0")) + 1)
+    return text
+
+
+def _join_lines(path: str, text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, logical line): continuation joined, comments and surrounding space removed, as pip's ``preprocess`` does."""
+    start, pending = 0, ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        start = start or number
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            pending += raw[:-1]
+            continue
+        line = _COMMENT.sub("", pending + raw).strip()
+        if line:
+            if _VARIABLE.search(line):
+                raise RecipeError("A ${VARIABLE} can't be used here: the build has none of yours. Write the value itself.", file=path, line=start)
+            yield start, line
+        start, pending = 0, ""
+    if pending.strip():
+        yield start, _COMMENT.sub("", pending).strip()
+
+
+def _parse_line(path: str, number: int, text: str) -> RequirementLine:
+    if text.startswith("-"):
+        return _parse_option(path, number, text)
+    return _parse_package(path, number, text)
+
+
+def _parse_option(path: str, number: int, text: str) -> RequirementLine:
+    match = re.match(r"^(--?[A-Za-z][A-Za-z-]*)(?:=|\s+|(?<=^-[recif]))?(.*)$", text)
+    option, value = (match[1], match[2].strip()) if match else (text, "")
+    if not option.startswith("--") and len(option) > 2:
+        option, value = option[:2], (option[2:] + text[len(option) :]).strip()
+    if option in _FLAGS and not value:
+        return RequirementLine(LineKind.OPTION, path, number, text, value=option)
+    meaning = _VALUED.get(option)
+    if meaning is None:
+        raise RecipeError(f"The option {option} is not supported in a requirements file here. Remove it.", file=path, line=number)
+    if meaning == "refused":
+        raise RecipeError(f"{option} would switch off a check of the package index. Remove the line.", file=path, line=number)
+    if not value:
+        raise RecipeError(f"{option} needs a value.", file=path, line=number)
+    if meaning in {"include", "constraint"}:
+        target = resolve_path(path, number, value)
+        return RequirementLine(LineKind(meaning), path, number, text, value=target)
+    if meaning == "editable":
+        return _parse_package(path, number, value, editable=True)
+    if meaning == "index":
+        return RequirementLine(LineKind.INDEX, path, number, text, value=value)
+    if meaning == "links":
+        is_remote = "://" in value
+        return RequirementLine(LineKind.LINKS, path, number, text, value=value if is_remote else resolve_path(path, number, value))
+    return RequirementLine(LineKind.OPTION, path, number, text, value=option)
+
+
+def _parse_package(path: str, number: int, text: str, editable: bool = False) -> RequirementLine:
+    shown = f"-e {text}" if editable else text
+    vcs = _VCS.match(text)
+    if vcs:
+        return _parse_vcs(path, number, shown, vcs)
+    bare = _HASH.sub("", text).strip()
+    if _is_local(bare):
+        target = re.sub(r"\[[A-Za-z0-9_.,\s-]*\]$", "", bare.partition(";")[0].strip())
+        return RequirementLine(LineKind.LOCAL, path, number, shown, value=resolve_path(path, number, target))
+    if re.match(r"^https?://", bare):
+        return RequirementLine(LineKind.URL, path, number, shown, name=_guess_name(bare), value=bare, pinned="#sha256=" in bare or bare != text)
+    try:
+        requirement = Requirement(bare)
+    except InvalidRequirement as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"“{text[:120]}” is not a requirement that pip understands ({reason}).", file=path, line=number) from error
+    if requirement.url and requirement.url.startswith("file:"):
+        raise RecipeError("file: points to a disk that the build does not have. Use a path relative to this file.", file=path, line=number)
+    if requirement.url:
+        kind, value, pinned = LineKind.URL, requirement.url, "#sha256=" in requirement.url
+    else:
+        kind, value = LineKind.PACKAGE, str(requirement.specifier)
+        pinned = any(s.operator == "===" or (s.operator == "==" and not s.version.endswith(".*")) for s in requirement.specifier)
+    return RequirementLine(kind, path, number, shown, name=canonicalize_name(requirement.name), value=value, pinned=pinned)
+
+
+def _parse_vcs(path: str, number: int, text: str, match: re.Match[str]) -> RequirementLine:
+    url = match["url"]
+    if match["vcs"] != "git" or not url.startswith("https://"):
+        raise RecipeError("Only git+https:// is supported for packages from a repository.", file=path, line=number)
+    parts = urlsplit(url.partition("#")[0])
+    if parts.username or parts.password:
+        raise RecipeError("Remove the credential from this address: it would end up in an image.", file=path, line=number)
+    egg = re.search(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)", url)
+    name = match["name"] or (egg[1] if egg else "")
+    ref = parts.path.rpartition("@")[2] if "@" in parts.path else ""
+    pinned = bool(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref))
+    return RequirementLine(LineKind.GIT, path, number, text, name=canonicalize_name(name) if name else "", value=url, pinned=pinned)
+
+
+def split_git(value: str) -> tuple[str, str, str]:
+    """Return (address of the repository, ref or the empty string, fragment) of a ``git+`` requirement's URL."""
+    address, _, fragment = value.partition("#")
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    path, _, ref = path.partition("@")
+    return f"{scheme}://{host}{slash}{path}", ref, fragment
+
+
+def _is_local(text: str) -> bool:
+    if text.startswith(("file:", "./", "../", "/", ".\\", "~")) or text in {".", ".."} or re.match(r"^\.\[", text):
+        return True
+    head = re.split(r"[\s;@<>=!~\[]", text, maxsplit=1)[0]
+    return "/" in head and "://" not in text.partition("@")[0] and not re.match(r"^[A-Za-z][A-Za-z0-9+.-]*://", text)
+
+
+def _guess_name(url: str) -> str:
+    """Return the package that a wheel's or archive's file name starts with (PEP 427), or the empty string."""
+    stem = urlsplit(url).path.rsplit("/", 1)[-1]
+    match = re.match(r"^([A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-\d", stem)
+    return canonicalize_name(match[1]) if match else ""
+
+
+def resolve_path(file: str, line: int | None, target: str) -> str:
+    """Return the repository path of ``target`` as written in ``file``: relative to it, inside the repository, ``.`` for the root.
+
+    Raises RecipeError for absolute paths, for URLs and for paths that leave the repository.
+    """
+    if target.startswith("file:") or "://" in target:
+        raise RecipeError("Only files of the repository can be named here, relative to this file.", file=file, line=line)
+    if target.startswith(("/", "~")) or re.match(r"^[A-Za-z]:\\", target):
+        raise RecipeError("An absolute path is not part of the repository. Use a path relative to this file.", file=file, line=line)
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(file), target))
+    if joined == ".." or joined.startswith("../"):
+        raise RecipeError(f"“{target}” leads out of the repository. Move the file into it.", file=file, line=line)
+    return joined

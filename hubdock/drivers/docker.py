@@ -1,0 +1,263 @@
+"""The Docker Engine through docker-py: images, volumes, and containers that run once. Launching servers is the spawner's.
+
+"Not there" is an answer (None); an engine that does not answer is BuilderUnavailable and never means "not there".
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import Mount
+from docker.utils import kwargs_from_env
+
+from hubdock.core.errors import BackendError, BuilderUnavailable, OutOfSpace, RegistryUnavailable
+from hubdock.core.text import make_lines
+
+_local = threading.local()
+TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    """A named volume, or a part of one, inside a container."""
+
+    volume: str
+    target: str
+    subpath: str = ""
+    read_only: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form that `make_mount` takes too."""
+        return {"volume": self.volume, "target": self.target, "subpath": self.subpath, "read_only": self.read_only}
+
+
+def make_mount(mount: VolumeMount | Mapping[str, Any]) -> Mount:
+    """Return docker-py's form of a mount."""
+    values = mount.as_dict() if isinstance(mount, VolumeMount) else mount
+    subpath = values.get("subpath") or None
+    return Mount(target=values["target"], source=values["volume"], type="volume", read_only=bool(values.get("read_only")), subpath=subpath)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A container that runs once and is removed. ``files`` are put into it, by absolute path, before it starts."""
+
+    image: str
+    command: Sequence[str]
+    entrypoint: Sequence[str] | None = None
+    mounts: Sequence[VolumeMount] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    network: str = "none"
+    memory: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Its exit code (137 when it was killed), whether the kernel killed it for memory, and its last lines of output."""
+
+    code: int
+    out_of_memory: bool
+    tail: tuple[str, ...]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn docker-py's exceptions into hubdock's. `NotFound` passes: its meaning depends on what was asked."""
+    try:
+        yield
+    except NotFound:
+        raise
+    except APIError as error:
+        text = str(error.explanation or error)
+        if "no space left" in text.lower():
+            raise OutOfSpace("The disk of the Docker host is full. An administrator can free space there.", text) from error
+        if error.is_server_error():
+            raise BackendError("The Docker Engine reports an error. The hub's log has the details.", text) from error
+        raise BackendError("The Docker Engine refused a request. The hub's log has the details.", text) from error
+    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise BuilderUnavailable(
+            "The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error)
+        ) from error
+
+
+def client() -> Any:
+    """Return this thread's connection to the engine that ``DOCKER_HOST`` names (docker-py's sessions are not for sharing)."""
+    if not hasattr(_local, "client"):
+        with translated():
+            _local.client = docker.APIClient(version="1.45", timeout=TIMEOUT, **kwargs_from_env())
+    return _local.client
+
+
+def inspect_image(reference: str) -> dict[str, Any] | None:
+    """Return an image's inspection, or None if the engine does not have it."""
+    with translated():
+        try:
+            found: dict[str, Any] = client().inspect_image(reference)
+        except NotFound:
+            return None
+        return found
+
+
+def list_images(label: str) -> list[dict[str, Any]]:
+    """Return the images that carry a label."""
+    with translated():
+        found: list[dict[str, Any]] = client().images(filters={"label": label})
+        return found
+
+
+def tag_image(image: str, tag: str) -> None:
+    """Give an image another name (``repository:tag``)."""
+    repository, _, name = tag.rpartition(":")
+    with translated():
+        client().tag(image, repository, name, force=True)
+
+
+def pull_image(reference: str, listen: Callable[[str], None]) -> None:
+    """Pull an image. Raises RegistryUnavailable, which names the image."""
+    with translated():
+        try:
+            last = ""
+            for item in client().pull(reference, stream=True, decode=True):
+                if "error" in item:
+                    raise RegistryUnavailable(_cannot_pull(reference), str(item["error"]))
+                if item.get("status") != last and item.get("id") is None:
+                    last = item.get("status", "")
+                    listen(last)
+        except (NotFound, APIError) as error:
+            raise RegistryUnavailable(_cannot_pull(reference), str(error)) from error
+
+
+def _cannot_pull(reference: str) -> str:
+    return (
+        f"The base image {reference} is not here and could not be pulled. An administrator can set HubDock.base_image, or build one with "
+        "config/base-image/make-base where no registry can be reached."
+    )
+
+
+def inspect_volume(name: str) -> dict[str, Any] | None:
+    """Return a volume's inspection, or None."""
+    with translated():
+        try:
+            found: dict[str, Any] = client().inspect_volume(name)
+        except NotFound:
+            return None
+        return found
+
+
+def ensure_volume(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Make a volume unless it is there, and return its inspection."""
+    with translated():
+        made: dict[str, Any] = client().create_volume(name, labels=dict(labels))
+        return made
+
+
+def make_archive(files: Mapping[str, bytes | Path], owner: tuple[int, int] = (1000, 100)) -> bytes:
+    """Return a tar of files by absolute path, with their directories, as `put_files` sends it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        made: set[str] = set()
+        for path, content in sorted(files.items()):
+            parts = path.strip("/").split("/")
+            for depth in range(2, len(parts)):
+                directory = "/".join(parts[:depth])
+                if directory not in made:
+                    made.add(directory)
+                    info = tarfile.TarInfo(directory)
+                    info.type, info.mode, (info.uid, info.gid) = tarfile.DIRTYPE, 0o755, owner
+                    tar.addfile(info)
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            info = tarfile.TarInfo("/".join(parts))
+            info.size, info.mode, (info.uid, info.gid) = len(data), 0o600, owner
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def put_files(connection: Any, container: str, files: Mapping[str, bytes | Path], owner: tuple[int, int] = (1000, 100)) -> None:
+    """Put files into a container that was made but not started. ``connection`` is a docker-py APIClient."""
+    connection.put_archive(container, "/", make_archive(files, owner))
+
+
+def run_job(job: Job, listen: Callable[[str], None] = lambda line: None, stop: threading.Event | None = None) -> JobResult:
+    """Run a container to its end, telling each line that it prints, and remove it.
+
+    It has no new privileges, no capabilities and a bounded number of processes. When ``stop`` is set or the time is over it is killed.
+    """
+    connection = client()
+    with translated():
+        host = connection.create_host_config(
+            mounts=[make_mount(mount) for mount in job.mounts], network_mode=job.network, mem_limit=job.memory, pids_limit=512,
+            cap_drop=["ALL"], security_opt=["no-new-privileges"], tmpfs={"/tmp": "exec,mode=1777"}, init=True,  # noqa: S108
+        )  # fmt: skip
+        made = connection.create_container(
+            job.image, list(job.command), entrypoint=list(job.entrypoint) if job.entrypoint is not None else None, environment=dict(job.env),
+            user=job.user or None, host_config=host, labels={"hubdock.job": "1", **job.labels},
+        )  # fmt: skip
+        identity = made["Id"]
+        try:
+            if job.files:
+                user = 0 if job.user.startswith("0") else 1000
+                put_files(connection, identity, job.files, (user, 0 if user == 0 else 100))
+            connection.start(identity)
+            return _follow(connection, identity, job, listen, stop or threading.Event())
+        finally:
+            with suppress(DockerException, requests.exceptions.RequestException):
+                connection.remove_container(identity, force=True, v=True)
+
+
+def _follow(connection: Any, identity: str, job: Job, listen: Callable[[str], None], stop: threading.Event) -> JobResult:
+    tail: list[str] = []
+
+    def read() -> None:
+        rest = ""
+        for chunk in connection.logs(identity, stream=True, follow=True):
+            *lines, rest = (rest + chunk.decode("utf-8", "replace"))[-65536:].split("\n")
+            for line in make_lines("\n".join(lines)) if lines else []:
+                tail.append(line)
+                del tail[:-60]
+                listen(line)
+        if rest.strip():
+            tail.extend(make_lines(rest))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    ended = threading.Event()
+    watcher = threading.Thread(target=_kill_when, args=(identity, job.timeout, stop, ended), daemon=True)
+    watcher.start()
+    try:
+        code = int(connection.wait(identity, timeout=job.timeout + TIMEOUT)["StatusCode"])
+    finally:
+        ended.set()
+    reader.join(5)
+    state = connection.inspect_container(identity)["State"]
+    return JobResult(code, bool(state.get("OOMKilled")), tuple(tail))
+
+
+def _kill_when(identity: str, timeout: float, stop: threading.Event, ended: threading.Event) -> None:
+    """Kill a container once ``stop`` is set or the time is over; return when it has ended."""
+    waited = 0.0
+    while not ended.wait(0.1):
+        waited += 0.1
+        if stop.is_set() or waited > timeout:
+            with suppress(DockerException, requests.exceptions.RequestException):
+                client().kill(identity)
+            return
+
+
+def remove_tag(tag: str) -> None:
+    """Take a name from an image, and remove the image if that was its last and nothing uses it. No error if it is gone."""
+    with translated(), suppress(NotFound):
+        client().remove_image(tag, noprune=False)

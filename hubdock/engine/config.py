@@ -1,0 +1,250 @@
+"""The admin's settings of the engine: ``c.HubDock.…`` in jupyterhub_config.py, or a file given to ``hubdock --config``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import platformdirs
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
+
+from hubdock.core.errors import ConfigError, HubDockError
+from hubdock.core.repo import RepoPolicy, make_policy, parse_repo_url
+from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
+from hubdock.drivers.git import Credential
+from hubdock.drivers.secrets import read_secret
+
+DEFAULT_BASE = "quay.io/jupyter/tensorflow-notebook:2026-11-16"
+DEFAULT_GPU_BASE = "quay.io/jupyter/tensorflow-notebook:cuda-2026-11-16"
+
+
+class HubDock(Configurable):
+    """Settings of planning, building and data. Every value is JSON: the service is a process of its own."""
+
+    state_dir = Unicode(
+        help="""Directory of everything that hubdock remembers: database, logs, copies of repositories. It must be on a local disk, and only
+        hubdock's user may read it. Example: ``/srv/hubdock``. Default: the user's data directory."""
+    ).tag(config=True)
+    db_url = Unicode("", help="""SQLAlchemy URL of the database. Default: an SQLite file in `state_dir`.""").tag(config=True)
+
+    allowed_hosts = List(
+        Unicode(),
+        ["github.com", "gitlab.com", "bitbucket.org", "codeberg.org"],
+        help="""Hosts whose repositories may be started: names (``github.com``), patterns (``*.example.org``) or exact origins
+        (``http://10.0.0.5:3000``), which alone allow plain HTTP, another port or a private address. Default: the large public hosts.""",
+    ).tag(config=True)
+    allowed_repos = List(
+        Unicode(), help="""Repositories that may be started, as patterns over ``host/path``: ``github.com/team/*``. Default: all of the hosts."""
+    ).tag(config=True)
+    git_timeout = Float(60.0, min=1, help="""Seconds after which a git process is ended. Default: 60.""").tag(config=True)
+    git_credentials = List(
+        Dict(),
+        help="""Credentials for private repositories: ``{"origin": "https://git.example.org", "username": "bot", "password_file": "/etc/…"}`` or
+        ``{"origin": "ssh://git.example.org", "key_file": "/etc/…"}``. Sent to exactly this scheme, host and port. Everybody who may use the hub
+        may then start what they open. Files must be readable by hubdock's user alone. Default: none.""",
+    ).tag(config=True)
+    max_repo_size = Int(2 * 1024**3, min=1024**2, help="""The most bytes that one fetch from a repository may bring. Default: 2 GiB.""").tag(config=True)
+
+    base_image = Unicode(
+        DEFAULT_BASE,
+        help="""The image that environments are built on: a dated tag of the Jupyter docker-stacks, or one with the same contract
+        (``hubdock doctor --base IMAGE`` checks it). Default: a dated ``tensorflow-notebook``.""",
+    ).tag(config=True)
+    gpu_base_image = Unicode(
+        DEFAULT_GPU_BASE, help="""The base of servers that ask for a GPU; empty: `base_image`. Default: the CUDA variant of the default base."""
+    ).tag(config=True)
+    base_images = Dict(
+        value_trait=Unicode(),
+        key_trait=Unicode(),
+        help="""Further bases that a repository may choose by name in .hubdock.yml: ``{"torch": "quay.io/jupyter/pytorch-notebook:…"}``. Default: none.""",
+    ).tag(config=True)
+    base_refresh = Float(
+        24 * 3600.0, min=0, help="""Seconds after which the service asks the registry again what a base's tag stands for; 0: never. Default: a day."""
+    ).tag(config=True)
+    requirements_paths = List(
+        Unicode(), help="""Further places of requirements files, tried before ``binder/``, ``.binder/`` and the root. Default: none."""
+    ).tag(config=True)
+    package_max_age = Float(
+        0.0,
+        min=0,
+        help="""Seconds after which an environment with packages that are not pinned is built anew at the next start; 0: only when somebody asks
+        for a rebuild. Default: 0.""",
+    ).tag(config=True)
+
+    index_url = Unicode("", help="""Package index instead of PyPI, without credentials. Default: PyPI.""").tag(config=True)
+    extra_index_urls = List(Unicode(), help="""Further package indexes; a package may come from any of them. Default: none.""").tag(config=True)
+    index_credentials = List(
+        Dict(),
+        help="""Credentials of the indexes: ``{"origin": "https://pypi.example.org", "username": "reader", "password_file": "/etc/…"}``. They reach
+        only steps that run no package code: with them, wheels alone are installed. Default: none.""",
+    ).tag(config=True)
+    allowed_indexes = List(
+        Unicode(), help="""Index URLs (patterns) that a requirements file may name itself with --index-url or --extra-index-url. Default: none."""
+    ).tag(config=True)
+    extra_ca_certificates = Unicode(
+        "", help="""PEM file of certificate authorities to trust in images, builds and fetches, for a network behind a proxy. Default: none."""
+    ).tag(config=True)
+    proxies = Dict(
+        value_trait=Unicode(),
+        key_trait=Enum(["http_proxy", "https_proxy", "no_proxy"]),
+        help="""Proxies of builds and fetches: ``{"https_proxy": "http://proxy:3128"}``. Default: none.""",
+    ).tag(config=True)
+
+    data_mode = Enum(
+        ["store", "none"],
+        "store",
+        help="""``store``: DVC data is fetched once into a shared, read-only store and linked into workspaces. ``none``: people run ``dvc pull``
+        themselves. Default: store.""",
+    ).tag(config=True)
+    dvc_packages = List(
+        Unicode(),
+        ["dvc[http,s3,ssh]>=3.60,<4"],
+        help="""What is installed as DVC, in an environment of its own, where a base brings none. Default: DVC 3 with HTTP, S3 and SSH.""",
+    ).tag(config=True)
+    dvc_remotes = Dict(
+        value_trait=Dict(),
+        key_trait=Unicode(),
+        help="""Options of DVC remotes by the start of their URL: ``{"s3://team/": {"access_key_id_file": "/etc/…", "secret_access_key_file":
+        "/etc/…", "endpointurl": "https://…"}}``. A value from a file has ``_file`` at the end of its name. Remotes over http, ssh and webdav
+        must be on `allowed_hosts` or here. Default: none.""",
+    ).tag(config=True)
+    data_network = Unicode("bridge", help="""Docker network of the containers that fetch data. Default: bridge.""").tag(config=True)
+
+    build_timeout = Float(3600.0, min=10, help="""Seconds after which a build is ended. Default: an hour.""").tag(config=True)
+    max_parallel_builds = Int(4, min=1, help="""How many builds run at once. Default: 4.""").tag(config=True)
+    cancel_grace = Float(
+        20.0, min=0, help="""Seconds that a build goes on after the last one who waited for it left: they may come back. Default: 20."""
+    ).tag(config=True)
+    smoke_test = Bool(True, help="""Start Jupyter and a kernel in each new environment before anybody gets it. Default: True.""").tag(config=True)
+
+    cpu_limit = Float(None, allow_none=True, help="""The most CPU cores that a server may ask for. Default: unlimited.""").tag(config=True)
+    mem_limit = Unicode("", help="""The most memory that a server may ask for, for example ``8G``. Default: unlimited.""").tag(config=True)
+    shm_limit = Unicode("", help="""The most shared memory (/dev/shm) that a server may ask for. Default: unlimited.""").tag(config=True)
+    gpu_limit = Int(0, min=0, help="""The most GPUs that a server may ask for. Default: 0.""").tag(config=True)
+    default_resources = Dict(
+        help="""What a server gets that asks for nothing: ``{"cpu": 2, "memory": "4G", "shm": "1G"}``. Default: the limits; the engine's own
+        shared memory."""
+    ).tag(config=True)
+
+    def _state_dir_default(self) -> str:
+        return platformdirs.user_data_dir("hubdock")
+
+    @validate("state_dir")
+    def _absolute(self, proposal: Any) -> str:
+        if not str(proposal.value).startswith("/"):
+            raise TraitError("HubDock.state_dir must be an absolute path.")
+        return str(proposal.value)
+
+    @property
+    def state(self) -> Path:
+        """`state_dir`, made if it is not there, closed to others."""
+        path = Path(self.state_dir)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL in use."""
+        return self.db_url or f"sqlite:///{self.state / 'hubdock.sqlite'}"
+
+    @property
+    def policy(self) -> RepoPolicy:
+        """The lists of hosts and repositories."""
+        return make_policy(self.allowed_hosts, self.allowed_repos)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of a server, and what it gets unasked."""
+        given = self.default_resources
+        unknown = set(given) - {"cpu", "memory", "shm"}
+        if unknown:
+            raise ConfigError(f"HubDock.default_resources has unknown entries: {', '.join(sorted(unknown))}. Known: cpu, memory, shm.")
+        default = Resources(parse_cpu(given.get("cpu")), parse_bytes(given.get("memory"), "memory"), parse_bytes(given.get("shm"), "shm"))
+        return Limits(self.cpu_limit, parse_bytes(self.mem_limit, "memory"), parse_bytes(self.shm_limit, "shm"), self.gpu_limit, default)
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The index URLs that go into keys."""
+        return tuple(url for url in (self.index_url, *self.extra_index_urls) if url)
+
+    def find_credential(self, origin: str) -> Credential | None:
+        """Return the git credential of an origin. Raises ConfigError if its file can't be used."""
+        for entry in self.git_credentials:
+            if entry.get("origin") == origin:
+                password = read_secret(entry["password_file"]) if entry.get("password_file") else ""
+                return Credential(origin, str(entry.get("username", "")), password, str(entry.get("key_file", "")))
+        return None
+
+    def check(self) -> None:
+        """Raise ConfigError for whatever would fail later: at startup, not at the first start of a server."""
+        try:
+            _ = self.policy, self.limits
+        except ConfigError:
+            raise
+        except HubDockError as error:
+            raise ConfigError(f"HubDock limits: {error.message}") from error
+        for entry in self.git_credentials:
+            _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file"})
+        for entry in self.index_credentials:
+            _check_origin("index_credentials", entry, {"origin", "username", "password_file"})
+        self._check_data()
+        for url in self.indexes:
+            if urlsplit(url).username or urlsplit(url).scheme not in {"http", "https"}:
+                raise ConfigError("HubDock.index_url and extra_index_urls are http(s) addresses without credentials; those go into index_credentials.")
+
+    def _check_data(self) -> None:
+        if self.extra_ca_certificates and not Path(self.extra_ca_certificates).is_file():
+            raise ConfigError(f"HubDock.extra_ca_certificates: {self.extra_ca_certificates} is not a file.")
+        for prefix, options in self.dvc_remotes.items():
+            if "://" not in prefix:
+                raise ConfigError(f"HubDock.dvc_remotes: {prefix!r} must be the start of a URL, such as s3://bucket/.")
+            for name, value in options.items():
+                if name.endswith("_file"):
+                    read_secret(str(value))
+
+
+def _check_origin(trait: str, entry: dict[str, Any], known: set[str]) -> None:
+    if set(entry) - known or not entry.get("origin"):
+        raise ConfigError(f"HubDock.{trait}: each entry has an “origin” and some of {', '.join(sorted(known - {'origin'}))}.")
+    try:
+        repo = parse_repo_url(f"{entry['origin']}/x")
+    except HubDockError as error:
+        raise ConfigError(f"HubDock.{trait}: {entry['origin']!r} is no origin such as https://git.example.org. {error.message}") from error
+    if repo.origin != entry["origin"]:
+        raise ConfigError(f"HubDock.{trait}: write {entry['origin']!r} as {repo.origin!r}.")
+    for name in ("password_file", "key_file"):
+        if entry.get(name):
+            read_secret(str(entry[name]))
+
+
+def load_config(path: str | None) -> Config:
+    """Return the configuration in a ``.json`` or ``.py`` file. Raises ConfigError."""
+    if not path:
+        return Config()
+    file = Path(path).resolve()
+    loader = (JSONFileConfigLoader if file.suffix == ".json" else PyFileConfigLoader)(file.name, str(file.parent))
+    try:
+        loaded: Config = loader.load_config()
+    except Exception as error:  # a configuration in Python can raise anything
+        raise ConfigError(f"The configuration {path} can't be read: {error}") from error
+    return loaded
+
+
+def make_settings(config: Config, kind: type[Configurable] = HubDock) -> Any:
+    """Return checked settings. Raises ConfigError for unknown names and wrong values: a misspelt setting must not be ignored."""
+    section = config.get(kind.__name__, {})
+    known = kind.class_trait_names(config=True)
+    for name in section:
+        if name not in known and re.match(r"^[a-z]", name):
+            raise ConfigError(f"{kind.__name__}.{name} is not a setting. Known: {', '.join(sorted(known))}.")
+    try:
+        settings = kind(config=config)
+    except TraitError as error:
+        raise ConfigError(f"{kind.__name__}: {error}") from error
+    if isinstance(settings, HubDock):
+        settings.check()
+    return settings

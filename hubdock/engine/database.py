@@ -1,0 +1,248 @@
+"""What the engine remembers, in SQLite or any database that SQLAlchemy speaks to. Nothing here is a secret, and nothing is the only proof that
+an image exists: the engine asks the Docker Engine for that."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, inspect, select
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from hubdock.core.errors import BackendError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"
+SAMPLES = 10
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class SourceRow(Base):
+    """What a commit says (`hubdock.core.source.Source`), for ever: ``version`` is that of the reading."""
+
+    __tablename__ = "sources"
+    repo: Mapped[str] = mapped_column(String(2100), primary_key=True)
+    commit: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(80), primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class BaseRow(Base):
+    """A base image that was looked into; ``prepared`` is the local tag that environments start from. ``checked`` is seconds since the epoch."""
+
+    __tablename__ = "bases"
+    reference: Mapped[str] = mapped_column(String(600), primary_key=True)
+    prepared: Mapped[str] = mapped_column(String(200))
+    text: Mapped[str] = mapped_column(Text)
+    checked: Mapped[float] = mapped_column(Float)
+
+
+class EpochRow(Base):
+    """How often an environment that is not pinned was renewed. ``key`` is its key without an epoch."""
+
+    __tablename__ = "epochs"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    since: Mapped[float] = mapped_column(Float)
+
+
+class TaskRow(Base):
+    """One finished task: the history that estimates and progress come from. ``steps`` is JSON, seconds by step."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (Index("tasks_by_kind", "kind", "status", "finished"),)
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(String(64))
+    repo: Mapped[str] = mapped_column(String(2100))
+    status: Mapped[str] = mapped_column(String(20))
+    finished: Mapped[float] = mapped_column(Float)
+    seconds: Mapped[float] = mapped_column(Float)
+    steps: Mapped[str] = mapped_column(Text)
+    inputs: Mapped[str] = mapped_column(Text)
+
+
+class BuildRow(Base):
+    """One build: what was asked, by whom, and how it ended. ``options`` and ``users`` are JSON."""
+
+    __tablename__ = "builds"
+    __table_args__ = (Index("builds_by_time", "created"),)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    created: Mapped[float] = mapped_column(Float)
+    finished: Mapped[float | None] = mapped_column(Float, nullable=True)
+    status: Mapped[str] = mapped_column(String(20))
+    repo: Mapped[str] = mapped_column(String(2100))
+    ref: Mapped[str] = mapped_column(String(600))
+    commit: Mapped[str] = mapped_column(String(64))
+    image: Mapped[str] = mapped_column(String(64))
+    options: Mapped[str] = mapped_column(Text)
+    users: Mapped[str] = mapped_column(Text)
+    tasks: Mapped[str] = mapped_column(Text)
+    error: Mapped[str] = mapped_column(Text)
+
+
+class WorkspaceRow(Base):
+    """One workspace: whose, of what, and which data keys its links may point into (JSON, newest first)."""
+
+    __tablename__ = "workspaces"
+    volume: Mapped[str] = mapped_column(String(200), primary_key=True)
+    user: Mapped[str] = mapped_column(String(300))
+    server: Mapped[str] = mapped_column(String(300))
+    repo: Mapped[str] = mapped_column(String(2100))
+    branch: Mapped[str] = mapped_column(String(600))
+    data: Mapped[str] = mapped_column(Text)
+    created: Mapped[float] = mapped_column(Float)
+    used: Mapped[float] = mapped_column(Float)
+    size: Mapped[int | None] = mapped_column(BigInteger, nullable=True)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn SQLAlchemy's exceptions into BackendError."""
+    try:
+        yield
+    except (OperationalError, SQLAlchemyError) as error:
+        raise BackendError("hubdock's database does not answer. Tell an administrator; the hub's log has the details.", str(error)) from error
+
+
+class Database:
+    """The sessions over one database, brought to the newest schema when it is opened. Every method may be called from any thread."""
+
+    def __init__(self, url: str) -> None:
+        with translated():
+            self.engine = _make_engine(url)
+            _migrate(self.engine)
+        self.session = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a session whose changes are committed at the end."""
+        with translated(), self.session() as session, session.begin():
+            yield session
+
+    def read_source(self, repo: str, commit: str, version: str) -> str | None:
+        """Return what is remembered of a commit."""
+        with self.transaction() as session:
+            row = session.get(SourceRow, (repo, commit, version))
+            return row.text if row else None
+
+    def write_source(self, repo: str, commit: str, version: str, text: str) -> None:
+        """Remember what a commit says."""
+        with self.transaction() as session:
+            session.merge(SourceRow(repo=repo, commit=commit, version=version, text=text))
+
+    def read_base(self, reference: str) -> BaseRow | None:
+        """Return what is known of a base image."""
+        with self.transaction() as session:
+            return session.get(BaseRow, reference)
+
+    def write_base(self, reference: str, prepared: str, text: str) -> None:
+        """Remember a base image, as seen now."""
+        with self.transaction() as session:
+            session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time()))
+
+    def read_epoch(self, key: str, max_age: float) -> int:
+        """Return the epoch of an environment that is not pinned, after raising it if it is older than ``max_age`` seconds (0: never)."""
+        with self.transaction() as session:
+            row = session.get(EpochRow, key)
+            if row is None:
+                session.merge(EpochRow(key=key, epoch=0, since=time.time()))
+                return 0
+            if max_age and time.time() - row.since > max_age:
+                row.epoch, row.since = row.epoch + 1, time.time()
+            return row.epoch
+
+    def raise_epoch(self, key: str) -> int:
+        """Start a new epoch, and return its number."""
+        with self.transaction() as session:
+            row = session.get(EpochRow, key) or EpochRow(key=key, epoch=0, since=0.0)
+            row.epoch, row.since = row.epoch + 1, time.time()
+            session.merge(row)
+            return row.epoch
+
+    def record_task(self, row: TaskRow) -> None:
+        """Remember how a task ended. The same task is remembered once, however many watched it."""
+        with self.transaction() as session:
+            session.merge(row)
+
+    def estimate(self, kind: str) -> tuple[float | None, int]:
+        """Return (median seconds, number of samples) of the last successful tasks of a kind."""
+        with self.transaction() as session:
+            query = select(TaskRow.seconds).where(TaskRow.kind == kind, TaskRow.status == "ready").order_by(TaskRow.finished.desc()).limit(SAMPLES)
+            seconds = list(session.scalars(query))
+        return (round(statistics.median(seconds), 1) if seconds else None), len(seconds)
+
+    def last_task(self, kind: str, repo: str = "") -> TaskRow | None:
+        """Return the last successful task of a kind, of one repository if that is given."""
+        query = select(TaskRow).where(TaskRow.kind == kind, TaskRow.status == "ready")
+        query = query.where(TaskRow.repo == repo) if repo else query
+        with self.transaction() as session:
+            return session.scalars(query.order_by(TaskRow.finished.desc()).limit(1)).first()
+
+    def write_build(self, row: BuildRow) -> None:
+        """Remember a build, or its new state."""
+        with self.transaction() as session:
+            session.merge(row)
+
+    def read_build(self, identity: str) -> BuildRow | None:
+        """Return a build."""
+        with self.transaction() as session:
+            return session.get(BuildRow, identity)
+
+    def list_builds(self, limit: int = 100, unfinished: bool = False) -> list[BuildRow]:
+        """Return the newest builds first."""
+        query = select(BuildRow).order_by(BuildRow.created.desc()).limit(limit)
+        if unfinished:
+            query = query.where(BuildRow.finished.is_(None))
+        with self.transaction() as session:
+            return list(session.scalars(query))
+
+    def use_workspace(self, values: Mapping[str, str], data_key: str, keep: int = 8) -> list[str]:
+        """Record that a workspace is launched with a data key (or none), and return the keys that its links may point into, newest first."""
+        with self.transaction() as session:
+            row = session.get(WorkspaceRow, values["volume"])
+            if row is None:
+                row = WorkspaceRow(**dict(values), data="[]", created=time.time(), used=0.0)
+                session.add(row)
+            known: list[Any] = json.loads(row.data)
+            keys = [key for key in dict.fromkeys([data_key, *known]) if key][:keep]
+            row.data, row.used = json.dumps(keys), time.time()
+            return keys
+
+
+def _make_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _configure(connection: Any, record: Any) -> None:
+            # https://sqlite.org/wal.html: readers don't wait for writers; two processes (service and CLI) may write.
+            for pragma in ("journal_mode=WAL", "busy_timeout=15000", "synchronous=NORMAL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the schema to `HEAD`. Asking costs one query; Alembic is imported only where there is something to do."""
+    if inspect(engine).has_table("alembic_version"):
+        with engine.connect() as connection:
+            if connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD:
+                return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

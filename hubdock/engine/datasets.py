@@ -1,0 +1,111 @@
+"""From the DVC outputs that a commit names to a data key, and to the remotes they are fetched from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from hubdock.core.dvcfiles import DataFiles, DataOut, DataProject
+from hubdock.core.errors import HubDockError, RecipeError
+from hubdock.core.keys import DataInputs
+from hubdock.core.naming import make_scope_name
+from hubdock.core.repo import RepoPolicy, RepoURL
+from hubdock.core.text import redact
+
+_HOSTED = {"http": "http", "https": "https", "webdav": "http", "webdavs": "https", "ssh": "ssh"}
+_STORES = {"s3", "gs", "azure", "oss", "gdrive"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The data of one commit. ``remotes`` are the options of each remote that is used, by a name of our own; ``outs`` name it."""
+
+    inputs: DataInputs
+    outs: tuple[dict[str, Any], ...]
+    remotes: dict[str, dict[str, str]] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def scope_directory(self) -> str:
+        """The directory of the pool that holds its objects."""
+        return make_scope_name(self.inputs.scope)
+
+
+def make_dataset(data: DataFiles, policy: RepoPolicy, options: Mapping[str, Mapping[str, str]]) -> Dataset | None:
+    """Return what is to be fetched, None if the commit tracks nothing.
+
+    ``options`` are the admin's ``dvc_remotes``. Raises RecipeError for outputs without a remote, and for remotes that may not be asked.
+    """
+    if not data.outs:
+        return None
+    projects = {project.root: project for project in data.projects}
+    names: dict[str, str] = {}
+    remotes: dict[str, dict[str, str]] = {}
+    scopes: set[str] = set()
+    outs = []
+    for out in data.outs:
+        url = _find_url(out, projects[out.root])
+        if url not in names:
+            names[url] = f"r{len(names)}"
+            prefix, chosen = _find_options(url, options)
+            if prefix is None:
+                _check_url(url, out, policy)
+            remotes[names[url]] = {"url": url, **chosen}
+            scopes |= {prefix} if prefix is not None and chosen else set()
+        outs.append(
+            {"path": out.path, "oid": out.oid, "hash_name": out.hash_name, "is_exec": out.is_exec, "root": out.root, "remote": names[url], "source": out.source}
+        )
+    inputs = DataInputs(tuple((out.path, out.hash_name, out.oid, out.is_exec) for out in data.outs), " ".join(sorted(scopes)))
+    return Dataset(inputs, tuple(outs), remotes, data.size)
+
+
+def _find_url(out: DataOut, project: DataProject) -> str:
+    declared = {remote.name: remote.url for remote in project.remotes}
+    name = out.remote or project.default
+    place = "" if project.root == "." else f"{project.root}/"
+    if not name:
+        raise RecipeError(
+            f"{out.path} is tracked by DVC, but no default remote says where it is. Run `dvc remote default NAME` and commit .dvc/config.",
+            file=f"{place}.dvc/config",
+        )
+    if name not in declared:
+        raise RecipeError(f"{out.path} is on the remote {name!r}, which is not declared. Declared: {', '.join(declared) or 'none'}.", file=f"{place}.dvc/config")
+    url = declared[name]
+    if url.startswith("remote://"):
+        base, _, rest = url.removeprefix("remote://").partition("/")
+        url = f"{declared.get(base, '').rstrip('/')}/{rest}"
+    if "://" not in url:
+        raise RecipeError(
+            f"The DVC remote {name!r} is a directory of somebody's machine ({url[:120]}). Use one that servers can reach: http, ssh, s3, gs, azure.",
+            file=f"{place}.dvc/config",
+        )
+    return url
+
+
+def _find_options(url: str, options: Mapping[str, Mapping[str, str]]) -> tuple[str | None, dict[str, str]]:
+    """Return the longest of the admin's prefixes that this URL starts with, and its options. A prefix ends at a slash."""
+    held = [prefix for prefix in options if url == prefix or url.startswith(prefix.rstrip("/") + "/")]
+    prefix = max(held, key=len, default=None)
+    return prefix, {name: str(value) for name, value in options[prefix].items()} if prefix is not None else {}
+
+
+def _check_url(url: str, out: DataOut, policy: RepoPolicy) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in _STORES:
+        return
+    shown = redact(url)[:200]
+    if parts.scheme not in _HOSTED:
+        raise RecipeError(f"The DVC remote {shown} can't be fetched from here. Use http, ssh, s3, gs or azure.", file=out.source)
+    if parts.password:
+        raise RecipeError("The DVC remote's URL holds a password. Remove it, and change the password: it is in the repository's history.", file=out.source)
+    scheme = _HOSTED[parts.scheme]
+    try:
+        port = parts.port or {"http": 80, "https": 443, "ssh": 22}[scheme]
+        policy.check(RepoURL(scheme, (parts.hostname or "").lower(), port, "data"))
+    except (HubDockError, ValueError) as error:
+        raise RecipeError(
+            f"The DVC remote {shown} is on a host that this hub does not ask. An administrator can add it to HubDock.dvc_remotes or allowed_hosts.",
+            file=out.source,
+        ) from error

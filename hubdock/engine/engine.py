@@ -1,0 +1,114 @@
+"""The engine: plans, builds and launches, for the service and for the command line alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import Any
+
+from hubdock.core.errors import BackendError, HubDockError, from_dict
+from hubdock.core.events import Event, Kind, Phase
+from hubdock.core.options import Options, parse_options
+from hubdock.core.repo import RepoURL
+from hubdock.drivers import git
+from hubdock.drivers.git import RemoteRefs
+from hubdock.engine.assembly import Assembly
+from hubdock.engine.builds import Build, Builds
+from hubdock.engine.config import HubDock
+from hubdock.engine.database import BuildRow, Database
+from hubdock.engine.planner import Planner
+from hubdock.engine.tasks import TaskStore
+
+log = logging.getLogger("hubdock")
+
+
+class Engine:
+    """One engine over one state directory. Create it inside a running event loop."""
+
+    def __init__(self, settings: HubDock) -> None:
+        settings.check()
+        self.settings = settings
+        self.database = Database(settings.database_url)
+        self.tasks = TaskStore(settings.state)
+        self.planner = Planner(settings, self.database, self.tasks)
+        self.builds = Builds(settings, self.database, self.tasks, self.planner)
+
+    async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+        """Return the plan of a choice (`Planner.plan`)."""
+        return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
+
+    async def list_branches(self, repo: RepoURL) -> RemoteRefs:
+        """Return the branches and tags of a repository, as they are now."""
+        return await self.builds.in_thread(lambda: git.list_branches(self.planner.reader.make_remote(repo)))
+
+    async def ensure(self, assembly: Assembly, user: str) -> Build:
+        """Return the build that makes what is missing (`Builds.ensure`)."""
+        return await self.builds.ensure(assembly, user)
+
+    async def resume(self) -> int:
+        """Take up the builds that an earlier process left: their workers go on, or have ended meanwhile. Return how many."""
+        rows = await self.builds.in_thread(self.database.list_builds, 200, True)
+        for row in rows:
+            asyncio.get_running_loop().create_task(self._resume(row))
+        return len(rows)
+
+    async def _resume(self, row: BuildRow) -> None:
+        users = [str(user) for user in json.loads(row.users)] or [""]
+        try:
+            assembly = await self.plan(parse_options(json.loads(row.options)))
+            build = await self.builds.ensure(assembly, users[0], row.id)
+            build.users |= set(users)
+            log.info("build %s is taken up again", row.id)
+        except HubDockError as error:
+            row.status, row.error, row.finished = str(Phase.FAILED), json.dumps(error.as_dict()), row.created
+            with contextlib.suppress(BackendError):
+                await self.builds.in_thread(self.database.write_build, row)
+
+    def find_build(self, identity: str) -> Build | None:
+        """Return a build of this process."""
+        return self.builds.by_id.get(identity)
+
+    async def read_build(self, identity: str) -> dict[str, Any] | None:
+        """Return the JSON form of any build, of this process or of the past."""
+        build = self.find_build(identity)
+        if build is not None:
+            return {**build.as_dict(), "users": sorted(build.users)}
+        row = await self.builds.in_thread(self.database.read_build, identity)
+        return None if row is None else describe_row(row)
+
+    async def read_log(self, identity: str) -> list[Event]:
+        """Return the whole log of a build: the events of its tasks in the order in which they were made."""
+        row = await self.builds.in_thread(self.database.read_build, identity)
+        build = self.find_build(identity)
+        attempts = list(build.attempts.values()) if build else []
+        if build is None and row is not None:
+            found = [self.tasks.find(*map(str, place)) for place in json.loads(row.tasks).values()]
+            attempts = [attempt for attempt in found if attempt is not None]
+        events = [event for attempt in attempts for _, event in attempt.read_events()]
+        return events + (build.events if build else _describe_end(row))
+
+    async def close(self) -> None:
+        """Stop watching. Workers go on, and `resume` finds them."""
+        self.builds.closing = True
+        for build in list(self.builds.by_id.values()):
+            if build.runner is not None and not build.done.is_set():
+                build.runner.cancel()
+        self.builds.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def describe_row(row: BuildRow) -> dict[str, Any]:
+    """Return the JSON form of a build of the past."""
+    return {
+        "id": row.id, "phase": row.status, "repo": row.repo, "ref": row.ref, "commit": row.commit, "image": row.image, "created": row.created,
+        "finished": row.finished, "error": json.loads(row.error) if row.error else None, "users": json.loads(row.users), "parts": [], "notices": [],
+        "new_branch": json.loads(row.options).get("new_branch", ""), "tasks": {part: "-".join(place) for part, place in json.loads(row.tasks).items()},
+    }  # fmt: skip
+
+
+def _describe_end(row: BuildRow | None) -> list[Event]:
+    if row is None or row.finished is None:
+        return []
+    error = from_dict(json.loads(row.error)) if row.error else None
+    return [Event(Kind.PHASE, row.finished, "", Phase(row.status), str(error) if error else "", error=error.as_dict() if error else None)]

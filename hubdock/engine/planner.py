@@ -1,0 +1,233 @@
+"""The plan: from what a user chose to keys, and for each part whether it is ready.
+
+A known commit costs one ``ls-remote`` process, a few queries and two or three questions to the Docker Engine.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from hubdock.core.contract import BaseImage, check_roots
+from hubdock.core.errors import HubDockError, InvalidRef, RecipeError
+from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
+from hubdock.core.naming import make_tag
+from hubdock.core.options import Options
+from hubdock.core.plan import Part, Plan, State, find_tensorflow_notice
+from hubdock.core.recipe import Recipe
+from hubdock.core.refs import parse_ref
+from hubdock.core.repo import parse_repo_url
+from hubdock.core.requirements import LineKind, RequirementLine, split_git
+from hubdock.core.source import Source
+from hubdock.drivers import docker, git
+from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, make_environment_inputs
+from hubdock.engine.config import HubDock
+from hubdock.engine.database import Database
+from hubdock.engine.datasets import Dataset, make_dataset
+from hubdock.engine.reading import Reader
+from hubdock.engine.reasons import explain_environment
+from hubdock.engine.tasks import TaskStore
+
+_UNKNOWN_BASE = "the base image was not looked into yet"
+
+
+class Planner:
+    """Makes plans. Its methods block on git and the Docker Engine, and may be called from any thread."""
+
+    def __init__(self, settings: HubDock, database: Database, tasks: TaskStore) -> None:
+        self.settings = settings
+        self.database = database
+        self.tasks = tasks
+        self.reader = Reader(settings, database)
+
+    def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+        """Return the plan of a choice.
+
+        ``new_must_be_new`` refuses a new branch whose name the remote has already; otherwise that branch is started, which is what a restart of
+        a pushed hypothesis means. ``rebuild`` renews packages that are not pinned. Raises RequestError, ResolveError, RecipeError and
+        BackendError.
+        """
+        options = replace(options, resources=self.settings.limits.apply(options.resources))
+        remote = self.reader.make_remote(options.repo)
+        ref, taken = git.resolve_ref(remote, options.ref, options.new_branch)
+        notices: list[str] = []
+        if taken and new_must_be_new:
+            raise _already_there(options)
+        if taken:
+            notices.append(f"The branch {options.new_branch} is on the remote already: it is started instead of a new one.")
+            options = replace(options, ref=options.new_branch, new_branch="")
+            ref, _ = git.resolve_ref(remote, options.ref)
+        ref, source = self.reader.read(remote, ref)
+        self._check_policy(source.recipe)
+        dataset = self._make_dataset(source)
+        reference = self.reader.find_base_reference(source.recipe, options.resources.gpu)
+        base, prepared = self._find_base(reference)
+        notices += [*source.recipe.notices, *source.data.notices]
+        if source.recipe.kind == "none":
+            notices.append("No requirements were found: the base image is used as it is.")
+        plan = Plan(options.repo.url, options.ref, ref.kind, ref.commit, source.tree, options.new_branch, notices=tuple(notices))
+        assembly = Assembly(options, remote, ref, source, plan, reference, base, prepared, dataset=dataset)
+        return self._add_parts(self._add_keys(assembly, rebuild))
+
+    def refresh(self, a: Assembly) -> Assembly:
+        """Return the assembly as it is now, without asking the remote again: after a base was prepared, or a part was made."""
+        base, prepared = self._find_base(a.base_reference)
+        return self._add_parts(self._add_keys(replace(a, base=base, prepared=prepared, plan=replace(a.plan, notices=_without_parts(a))), False))
+
+    # --- what may be asked for ---
+
+    def _check_policy(self, recipe: Recipe) -> None:
+        for line in recipe.lines:
+            if line.kind in {LineKind.INDEX, LineKind.LINKS} and "://" in line.value and not self._allows_index(line.value):
+                raise RecipeError(
+                    f"The package index {line.value[:200]} is not allowed on this hub. An administrator can add it to HubDock.allowed_indexes.",
+                    file=line.file, line=line.line,
+                )  # fmt: skip
+
+    def _allows_index(self, url: str) -> bool:
+        return any(fnmatch.fnmatchcase(url.rstrip("/"), pattern.rstrip("/")) for pattern in (*self.settings.allowed_indexes, *self.settings.indexes))
+
+    def _make_dataset(self, source: Source) -> Dataset | None:
+        if self.settings.data_mode == "none":
+            return None
+        return make_dataset(source.data, self.settings.policy, self.settings.dvc_remotes)
+
+    # --- keys ---
+
+    def _find_base(self, reference: str) -> tuple[BaseImage | None, str]:
+        """Return what is known of a base, unless the local image of that name is another by now."""
+        row = self.database.read_base(reference)
+        if row is None:
+            return None, ""
+        base = BaseImage(**json.loads(row.text))
+        found = docker.inspect_image(reference)
+        if found is not None and found["Id"] != base.image_id:
+            return None, ""
+        return base, row.prepared
+
+    def _add_keys(self, a: Assembly, rebuild: bool) -> Assembly:
+        if a.base is None:
+            return a
+        check_roots(a.source.recipe, a.base.roots)
+        sources, overrides = self._resolve_sources(a.source.recipe)
+        environment = make_environment_inputs(self.settings, a.source, a.base, a.prepared, sources, 0)
+        environment = replace(environment, epoch=self._find_epoch(a.source.recipe, environment, rebuild))
+        code = make_code_inputs(a.source, a.workspace, a.remote.repo.canonical if a.remote.credential else "")
+        image = ImageInputs(environment.key, code.key, "", guest_version())
+        return replace(a, environment=environment, code=code, image=image, overrides=overrides)
+
+    def _find_epoch(self, recipe: Recipe, inputs: EnvironmentInputs, rebuild: bool) -> int:
+        if recipe.kind == "none" or recipe.pinned:
+            return 0
+        key = make_digest("epoch", inputs.as_dict())
+        return self.database.raise_epoch(key) if rebuild else self.database.read_epoch(key, self.settings.package_max_age)
+
+    def _resolve_sources(self, recipe: Recipe) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+        """Return the commits of git requirements, and the lines that hold the build to them."""
+        lines = recipe.sources
+        if not lines:
+            return (), ()
+        with ThreadPoolExecutor(min(8, len(lines))) as pool:
+            commits = list(pool.map(self._resolve_source, lines))
+        overrides = []
+        for line, commit in zip(lines, commits, strict=True):
+            url, _, fragment = split_git(line.value)
+            if line.name:
+                overrides.append(f"{line.name} @ git+{url}@{commit}{'#' + fragment if fragment else ''}")
+        return tuple((line.value, commit) for line, commit in zip(lines, commits, strict=True)), tuple(overrides)
+
+    def _resolve_source(self, line: RequirementLine) -> str:
+        url, ref, _ = split_git(line.value)
+        if line.pinned:
+            return ref
+        try:
+            remote = self.reader.make_remote(parse_repo_url(url))
+            if ref:
+                return git.resolve_ref(remote, parse_ref(ref))[0].commit
+            return git.list_refs(remote, ["HEAD"])["HEAD"]
+        except (HubDockError, KeyError) as error:
+            message = error.message if isinstance(error, HubDockError) else "The repository has no default branch."
+            raise RecipeError(f"{line.text}: {message}", file=line.file, line=line.line) from error
+
+    # --- parts ---
+
+    def _add_parts(self, a: Assembly) -> Assembly:
+        parts = [self._base_part(a), *self._image_parts(a), self._data_part(a)]
+        notices = list(a.plan.notices)
+        if a.base is not None:
+            notice = find_tensorflow_notice(a.source.recipe, a.base.packages)
+            notices += [notice] if notice else []
+        return replace(a, plan=replace(a.plan, parts=tuple(parts), notices=tuple(notices)))
+
+    def _base_part(self, a: Assembly) -> Part:
+        if a.base is not None:
+            return Part("base", State.READY, a.prepared.rpartition(":")[2])
+        key = make_base_key(self.settings, a.base_reference)
+        return self._pending("base", key, (f"{a.base_reference} is new here, or changed",))
+
+    def _image_parts(self, a: Assembly) -> list[Part]:
+        if a.environment is None or a.image is None:
+            return [Part(name, State.BUILD, reasons=(_UNKNOWN_BASE,), seconds=self._estimate(name)[0]) for name in ("environment", "image")]
+        if find_image("image", a.image.key, a.image.canonical):
+            return [Part("environment", State.READY, a.environment.key), Part("image", State.READY, a.image.key)]
+        if find_image("environment", a.environment.key, a.environment.canonical):
+            environment = Part("environment", State.READY, a.environment.key)
+            reasons: tuple[str, ...] = ("new code on a ready environment",)
+        else:
+            environment = self._pending("environment", a.environment.key, explain_environment(self.database, a))
+            reasons = ("the environment is new",)
+        return [environment, self._pending("image", a.image.key, reasons)]
+
+    def _data_part(self, a: Assembly) -> Part:
+        if a.dataset is None:
+            return Part("data", State.NONE)
+        key = a.dataset.inputs.key
+        if find_data(self.tasks, key):
+            return Part("data", State.READY, key)
+        return replace(self._pending("data", key, ("not in the store",)), size=a.dataset.size or None)
+
+    def _pending(self, kind: str, key: str, reasons: tuple[str, ...]) -> Part:
+        latest = self.tasks.latest(kind, key)
+        seconds, samples = self._estimate(kind)
+        return Part(kind, State.RUNNING if latest is not None and latest.running() else State.BUILD, key, reasons, seconds, samples)
+
+    def _estimate(self, kind: str) -> tuple[float | None, int]:
+        return self.database.estimate(kind)
+
+
+def make_base_key(settings: HubDock, reference: str) -> str:
+    """Return the key of the task that prepares a base: one at a time for a reference and what is added to it."""
+    return make_digest("prepare", [reference, list(settings.dvc_packages), settings.extra_ca_certificates])
+
+
+def find_image(kind: str, key: str, inputs: str) -> str | None:
+    """Return the id of the image of a key, or None. It must carry the full inputs of the key, or it is not the one."""
+    found = docker.inspect_image(make_tag(kind, key))
+    labels = ((found or {}).get("Config") or {}).get("Labels") or {}
+    if found is None or labels.get(f"hubdock.{kind}") != key or labels.get(f"hubdock.{kind}.inputs") != inputs:
+        return None
+    return str(found["Id"])
+
+
+def find_data(tasks: TaskStore, key: str) -> bool:
+    """True if the store holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""
+    latest = tasks.latest("data", key)
+    result = latest.result() if latest else None
+    if result is None or result.error is not None or not result.data.get("volume"):
+        return False
+    volume = docker.inspect_volume(result.data["volume"])
+    return volume is not None and volume.get("CreatedAt") == result.data["volume_created"]
+
+
+def _without_parts(a: Assembly) -> tuple[str, ...]:
+    """Return the notices of a plan without the one that depends on the base."""
+    return tuple(notice for notice in a.plan.notices if " replaces the base image's " not in notice)
+
+
+def _already_there(options: Options) -> HubDockError:
+    return InvalidRef(
+        f"{options.new_branch} is on the remote already. Choose it as the branch, or give the new one another name.", field="new_branch"
+    )
+

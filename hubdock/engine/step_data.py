@@ -1,0 +1,95 @@
+"""Fetching the data of one key into the shared store, in a container that alone holds the credentials of the remotes."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from hubdock.core.errors import DataError, OutOfSpace
+from hubdock.core.events import Phase
+from hubdock.core.resources import format_bytes
+from hubdock.core.text import redact
+from hubdock.drivers import docker
+from hubdock.drivers.docker import Job, VolumeMount
+from hubdock.drivers.secrets import read_secret
+from hubdock.engine.work import GUEST, Work
+
+_PROGRAM, _REQUEST = "/hubdock-fetch/fetch.py", "/hubdock-fetch/request.json"
+STORE_LABELS = {"hubdock.store": "data"}
+
+
+def run(work: Work) -> None:
+    """Fetch, and leave in the result how many bytes came, and which volume holds them."""
+    spec = work.spec
+    volume = docker.ensure_volume(spec["volume"], STORE_LABELS)
+    work.phase(Phase.FETCHING, f"data, {format_bytes(spec['size'])}" if spec["size"] else "data")
+    remotes, secrets = _open_remotes(spec["remotes"])
+    request = {"key": spec["key"], "scope": spec["scope"], "outs": spec["outs"], "remotes": remotes}
+    files = {_PROGRAM: (GUEST / "fetch.py").read_bytes(), _REQUEST: json.dumps(request).encode()}
+    job = Job(
+        spec["image"], ["/opt/dvc/bin/python", "-I", _PROGRAM, _REQUEST], entrypoint=[], mounts=[VolumeMount(spec["volume"], "/store")], files=files,
+        env={**spec["proxies"], "AWS_EC2_METADATA_DISABLED": "true"}, user="0:0", network=spec["network"], timeout=spec["timeout"],
+    )  # fmt: skip
+    listener = _Listener(work, secrets)
+    result = docker.run_job(job, listener.hear, work.stop)
+    work.check()
+    if result.code or not listener.answer.get("done"):
+        raise _name_failure(spec, listener, "\n".join(result.tail))
+    work.data |= {name: listener.answer[name] for name in ("fetched", "files", "bytes")}
+    work.data |= {"volume": spec["volume"], "volume_created": volume["CreatedAt"]}
+
+
+def _open_remotes(remotes: dict[str, dict[str, str]]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the remotes with the contents of the ``…_file`` options, and those contents."""
+    opened: dict[str, dict[str, str]] = {}
+    secrets = []
+    for name, options in remotes.items():
+        opened[name] = {}
+        for option, value in options.items():
+            if option.endswith("_file"):
+                value = read_secret(value)
+                secrets.append(value)
+            opened[name][option.removesuffix("_file")] = value
+    return opened, secrets
+
+
+class _Listener:
+    """Hears what the fetching program prints: its own messages as JSON, everything else as log."""
+
+    def __init__(self, work: Work, secrets: list[str]) -> None:
+        self.work = work
+        self.secrets = secrets
+        self.answer: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.started = time.monotonic()
+
+    def hear(self, line: str) -> None:
+        if not line.startswith("hubdock {"):
+            line = redact(line, self.secrets)
+            self.lines.append(line)
+            self.work.log(line)
+            return
+        self.answer = json.loads(line.removeprefix("hubdock "))
+        if "bytes" in self.answer and not self.answer.get("done"):
+            size, known = int(self.answer["bytes"]), self.work.spec["size"]
+            rate = size / max(time.monotonic() - self.started, 0.1)
+            message = f"{format_bytes(size)}{f' of {format_bytes(known)}' if known else ''}, {self.answer['files']} files, {format_bytes(int(rate))}/s"
+            self.work.progress(100.0 * size / known if known else 0.0, message)
+
+
+def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Exception:
+    text = redact(text, listener.secrets)
+    if "No space left" in text:
+        return OutOfSpace("The disk that holds the data is full. Nothing half-fetched is used; an administrator can free space there.", text)
+    answer = listener.answer
+    said = next((line for line in reversed(listener.lines) if line.strip()), "")
+    if answer.get("missing"):
+        count, names = answer["count"], answer["missing"]
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        urls = ", ".join(sorted({redact(remote["url"]) for remote in spec["remotes"].values()}))
+        return DataError(
+            f"{count} {'file' if count == 1 else 'files'} of the data could not be fetched from {urls}: {', '.join(names[:5])}{'' if count <= 5 else ', …'}{more if count > 5 else ''}. "
+            f"If they were never pushed, run `dvc push` where they are. DVC says: {said[:300]}", text, file=spec["outs"][0]["source"],
+        )  # fmt: skip
+    return DataError(f"The data could not be fetched. {said[:300]}", text)

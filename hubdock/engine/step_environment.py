@@ -1,0 +1,191 @@
+"""Making an environment: the packages of one set of requirements on a base, tried before anybody gets it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from hubdock.core.dockerfile import render_environment
+from hubdock.core.errors import BackendError, BuildError, OutOfMemory, SmokeTestFailed
+from hubdock.core.events import Phase
+from hubdock.core.tree import TreeEntry
+from hubdock.drivers import docker
+from hubdock.drivers.buildkit import BuildRequest, StepFailed
+from hubdock.drivers.context import Context, add_tree
+from hubdock.drivers.mirror import Mirror
+from hubdock.engine.work import GUEST, Work, make_remote
+from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, UNSATISFIABLE
+
+UNTRIED = "-untried"
+
+
+def run(work: Work) -> None:
+    """Build under a temporary tag, try it, and only then give it the tag of its key: what does not work is never found."""
+    spec = work.spec
+    mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
+    untried = spec["tag"] + UNTRIED
+    work.phase(Phase.BUILDING, "packages" if spec["install"] else "base image as it is")
+    if spec["needs_source"]:
+        _solve(work, mirror, untried, from_source=True)
+    else:
+        _solve_wheels(work, mirror, untried)
+    if spec["smoke_test"] and spec["install"]:
+        work.phase(Phase.BUILDING, "trying Jupyter and a kernel in it")
+        _try(work, untried)
+    docker.tag_image(untried, spec["tag"])
+    docker.remove_tag(untried)
+
+
+def _solve_wheels(work: Work, mirror: Mirror, tag: str) -> None:
+    """Install from wheels; where that can't be resolved, once more with building allowed, which alone tells the true reason."""
+    try:
+        _solve(work, mirror, tag, from_source=False)
+    except StepFailed as error:
+        if error.exit_code != NEEDS_SOURCE:
+            raise _name_failure(work.spec, error) from error
+        if not work.spec["may_build"]:
+            raise _name_failure(work.spec, error, private=True) from error
+        work.log("Not everything can be had as a wheel: once more, with packages built from source.")
+        _solve(work, mirror, tag, from_source=True)
+
+
+def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
+    spec = work.spec
+    dockerfile = render_environment(
+        spec["base"], user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
+        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], env=spec["env"],
+        labels=spec["labels"],
+    )  # fmt: skip
+    secret = _write_netrc(work)
+    request = BuildRequest(
+        tag, contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": secret} if secret else {}, args=spec["proxies"],
+        past=spec["past"], timeout=spec["timeout"],
+    )  # fmt: skip
+    try:
+        work.solve(request, lambda target: _write_context(target, dockerfile, spec, mirror))
+    except StepFailed as error:
+        if not from_source and error.exit_code == NEEDS_SOURCE:
+            raise
+        raise _name_failure(spec, error) from error
+    finally:
+        if secret:
+            secret.unlink(missing_ok=True)
+
+
+def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mirror: Mirror) -> None:
+    context = Context(target)
+    context.add_bytes("Dockerfile", dockerfile.encode())
+    context.add_bytes("project/install.json", json.dumps(spec["settings"]).encode())
+    context.add_directory("project")
+    entries = [TreeEntry(*entry) for entry in spec["files"]]
+    whole = [entry for entry in entries if entry.kind == "tree"]
+    wanted = {entry.path: entry for entry in entries if entry.kind == "blob"}
+    if whole:
+        tree = mirror.read_tree(spec["commit"])
+        prefixes = tuple("" if entry.path == "." else f"{entry.path}/" for entry in whole)
+        wanted |= {entry.path: entry for entry in tree.entries() if entry.path.startswith(prefixes)}
+    mirror.ensure_blobs(entry.oid for entry in wanted.values() if entry.kind == "blob")
+    add_tree(context, mirror, wanted.values(), prefix="project/")
+    context.close()
+
+
+def prepare_tools(state: Path, uv: str) -> Path:
+    """Return the directory with uv and the install program, named by their content: BuildKit compares a known directory by size and time only."""
+    from hubdock.core.naming import make_hash
+
+    program = GUEST / "install.py"
+    size = Path(uv).stat().st_size
+    directory = state / "tools" / make_hash(uv, str(size), program.read_text(encoding="utf-8"), length=24)
+    if not (directory / "ready").exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        shutil.copy(uv, directory / "uv")
+        shutil.copy(program, directory / "install.py")
+        (directory / "ready").touch()
+    return directory
+
+
+def _write_netrc(work: Work) -> Path | None:
+    """Write the indexes' credentials for the one step that needs them (a BuildKit secret: it never is part of a layer)."""
+    from hubdock.drivers.secrets import read_secret
+
+    if not work.spec["netrc"]:
+        return None
+    lines = [f"machine {e['host']} login {e['username']} password {read_secret(e['password_file'])}\n" for e in work.spec["netrc"]]
+    path = work.reporter.path / "netrc"
+    path.touch(mode=0o600)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def _try(work: Work, image: str) -> None:
+    files = {f"/hubdock/guest/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
+    job = docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)
+    result = docker.run_job(job, work.log, work.stop)
+    work.check()
+    if result.code:
+        docker.remove_tag(image)
+        if result.out_of_memory:
+            raise OutOfMemory("Jupyter was killed for the memory it took while the environment was tried.")
+        reason = result.tail[-1].removeprefix("smoke test: ") if result.tail else "it ended without a word"
+        raise SmokeTestFailed(
+            f"The packages were installed, but with them Jupyter does not work: {reason}. Check what this branch pins of Jupyter's own packages"
+            f"{_name_suspects(work.spec)}.", "\n".join(result.tail),
+        )  # fmt: skip
+
+
+_JUPYTER = re.compile(r"^(jupyter|notebook|nb|ipy|tornado|traitlets|zmq|pyzmq|jinja2|sqlalchemy|jsonschema|anyio|comm|debugpy)")
+
+
+def _name_suspects(spec: dict[str, Any]) -> str:
+    suspects = [f"{line['text']} ({line['file']}:{line['line']})" for line in spec["lines"] if _JUPYTER.match(line["name"])]
+    return f": {', '.join(suspects[:4])}" if suspects else ""
+
+
+def _name_failure(spec: dict[str, Any], error: StepFailed, private: bool = False) -> Exception:
+    """Return the error for an exit code of the install program, with the requirement at fault where uv's words name one."""
+    tail = [line for line in error.tail if line.strip()]
+    said = _find_message(tail)
+    place = _find_place(spec["lines"], said) if error.exit_code != INDEX_FAILED else None
+    where = {"file": place["file"], "line": place["line"]} if place else {"file": spec["main"] or None}
+    detail = "\n".join(tail)
+    if private:
+        return BuildError(f"A package has no wheel, and none may be built where the index needs a credential. {said}", detail, **where)
+    if error.exit_code in {UNSATISFIABLE, NEEDS_SOURCE}:
+        return BuildError(f"The requirements can't be installed together. {said}", detail, **where)
+    if error.exit_code == INDEX_FAILED:
+        return BackendError(f"The package index does not answer as it should. Try again in a moment. {said}", detail)
+    if error.exit_code == BUILD_FAILED:
+        return BuildError(f"A package could not be built from source. {said}", detail, **where)
+    if error.exit_code == LOCK_FAILED:
+        return BuildError(f"uv.lock can't be used. Run `uv lock` and commit the result. {said}", detail, **where)
+    if "apt-get" in error.step:
+        return BuildError(f"The Debian packages of apt.txt could not be installed. {said}", detail, file="apt.txt")
+    return BuildError(f"A step failed with exit code {error.exit_code}: {error.step[:120]}. {said}", detail)
+
+
+def _find_message(tail: Sequence[str]) -> str:
+    """Return uv's own explanation: from the last “error:” on, without drawing characters, at most 600 characters."""
+    start = next((n for n in range(len(tail) - 1, -1, -1) if re.match(r"\s*(error|E):", tail[n])), max(0, len(tail) - 4))
+    words = " ".join(re.sub(r"^\s*(error:|cause:|[╰├]─▶|│|E:)\s*", "", line).strip() for line in tail[start:])
+    words = re.sub(r"\s+", " ", words).strip()
+    return words if len(words) <= 600 else words[:600] + "…"
+
+
+def _find_place(lines: Sequence[dict[str, Any]], said: str) -> dict[str, Any] | None:
+    """Return the user's line that the message names: one whose own text it quotes, else the first package it names."""
+    folded = re.sub(r"[-_.]+", "-", said.lower())
+    best: tuple[int, int] | None = None
+    for number, line in enumerate(lines):
+        match = re.search(rf"(?<![a-z0-9-]){re.escape(line['name'])}(?![a-z0-9-])", folded) if line["name"] else None
+        if match is None:
+            continue
+        quoted = re.sub(r"\s+", "", line["text"].lower()) in re.sub(r"\s+", "", said.lower())
+        rank = (0 if quoted else 1, match.start())
+        if best is None or rank < best:
+            best, found = rank, number
+    return lines[found] if best is not None else None

@@ -1,0 +1,49 @@
+"""Making an image: the code of one tree, and the guest programs, as two layers on an environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+from hubdock.core.dockerfile import CODE, HOME_SEED, render_image
+from hubdock.core.errors import BuildError
+from hubdock.core.events import Phase
+from hubdock.core.project import HOME
+from hubdock.drivers.buildkit import BuildRequest, StepFailed
+from hubdock.drivers.context import Context, add_directory_tree, add_tree, find_copies
+from hubdock.drivers.mirror import Mirror
+from hubdock.engine.work import GUEST, Work, make_remote
+
+
+def run(work: Work) -> None:
+    """Fetch the contents of the tree that are not here yet, and make the image."""
+    spec = work.spec
+    mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
+    tree = mirror.read_tree(spec["commit"])
+    entries = list(tree.entries())
+    work.phase(Phase.FETCHING, f"code of {spec['commit'][:12]}")
+    fetched = mirror.ensure_blobs(entry.oid for entry in entries if entry.kind == "blob")
+    work.log(f"{len(entries)} files and directories, {fetched} fetched")
+    work.phase(Phase.BUILDING, "code layer")
+    places = find_copies(tree, [(source, _place(target)) for source, target in spec["copy"]], "root")
+    dockerfile = render_image(spec["environment"], workspace=spec["workspace"], labels=spec["labels"])
+
+    def write(target: IO[bytes]) -> None:
+        context = Context(target)
+        context.add_bytes("Dockerfile", dockerfile.encode())
+        add_directory_tree(context, GUEST, "guest/hubdock/guest/")
+        context.add_bytes("guest/hubdock/image.json", spec["manifest"].encode())
+        context.add_directory(f"root{CODE}")
+        context.add_directory(f"root{spec['workspace']}")  # owned by jovyan here, or an empty volume mounted there is root's
+        work.data["size"] = add_tree(context, mirror, entries, places, f"root{CODE}/")
+        context.close()
+
+    try:
+        work.solve(BuildRequest(spec["tag"], past=spec["past"], timeout=spec["timeout"]), write)
+    except StepFailed as error:
+        raise BuildError("The code could not be put on the environment. Tell an administrator.", f"{error} {error.tail}") from error
+
+
+def _place(target: str) -> str:
+    """Return where a ``copy`` goes in the image. The home is a volume, which hides what the image has there: the guest puts those in place."""
+    return target.replace(HOME, HOME_SEED, 1) if target.startswith(f"{HOME}/") else target

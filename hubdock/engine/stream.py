@@ -1,0 +1,54 @@
+"""A build's events as a stream: replayed from where a reader left off, then live, for any number of readers at no cost to the build."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from hubdock.core.events import Event
+from hubdock.engine.builds import Build
+
+PARTS = ("base", "environment", "data", "image")
+REPLAY = 256 * 1024
+
+
+class Cursor:
+    """Where a reader of a build's events is: a count of its own events and a byte offset in each task's log. Its text is an SSE event id."""
+
+    def __init__(self, text: str = "") -> None:
+        numbers = text.split(".")
+        valid = len(numbers) == len(PARTS) + 1 and all(n.isdigit() and len(n) < 16 for n in numbers)
+        self.positions = [int(n) for n in numbers] if valid else [0] * (len(PARTS) + 1)
+        self.fresh = not valid
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self.positions))
+
+
+async def stream_events(build: Build, cursor: Cursor, poll: float = 0.1) -> AsyncIterator[tuple[str, Event]]:
+    """Yield (cursor after it, event) of a build, from the cursor on, until its last.
+
+    A fresh cursor starts `REPLAY` bytes before the end of each log at most: memory and time are bounded whatever was logged.
+    """
+    started: set[str] = set()
+    while True:
+        ended = build.done.is_set()
+        for number, part in enumerate(PARTS, 1):
+            attempt = build.attempts.get(part)
+            if attempt is None:
+                continue
+            if cursor.fresh and part not in started:
+                cursor.positions[number] = attempt.tail_offset(REPLAY)
+            started.add(part)
+            for offset, event in attempt.read_events(cursor.positions[number]):
+                cursor.positions[number] = offset
+                yield str(cursor), event
+        for event in build.events[cursor.positions[0] :]:
+            cursor.positions[0] += 1
+            yield str(cursor), event
+        if ended:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(poll):
+                await build.done.wait()

@@ -1,0 +1,185 @@
+"""Fetches DVC outputs into the shared store, in a container that alone holds the credentials. Runs with DVC's own Python.
+
+    python fetch.py REQUEST
+
+REQUEST is a JSON file: ``key``, ``scope``, ``outs`` (``oid``, ``hash_name``, ``path``, ``remote``), ``remotes`` (``{name: {"url": …, option: …}}``). No file of the
+repository is read: the project that DVC sees is written here, so a hostile ``.dvc/config`` has no say.
+
+The store is ``/store``: ``pool/SCOPE`` is a DVC cache that only this program writes, ``views/KEY`` holds hard links to one key's objects
+(``ab/cdef…``, and ``l/ab/cdef…`` for DVC 2's hashes) and ``manifest.json``. A view appears whole, by a rename, when all its objects are there.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+STORE, WORK, DVC = "/store", "/tmp/fetch", "/opt/dvc/bin/dvc"
+
+
+def tell(**values):
+    print("hubdock " + json.dumps(values), flush=True)
+
+
+def cache_path(hash_name, oid):
+    """Return an object's path in a DVC cache: ``files/md5/ab/…`` since DVC 3, ``ab/…`` before."""
+    return os.path.join(*(["files", "md5"] if hash_name == "md5" else []), oid[:2], oid[2:])
+
+
+def view_path(hash_name, oid):
+    """Return an object's path in a view: short, so that links to it fit into an inode."""
+    return os.path.join(*([] if hash_name == "md5" else ["l"]), oid[:2], oid[2:])
+
+
+def write_project(request, cache):
+    """Write a DVC project that names exactly the wanted objects, and its remotes with the admin's options."""
+    os.makedirs(f"{WORK}/.dvc/tmp")
+    lines = ["[core]", "    no_scm = true", "    analytics = false", "    check_update = false", "    site_cache_dir = /tmp/fetch/site",
+             "[cache]", f"    dir = {cache}"]  # fmt: skip
+    for name, options in request["remotes"].items():
+        lines += [f"['remote \"{name}\"']", *(f"    {option} = {value}" for option, value in options.items())]
+    with open(f"{WORK}/.dvc/config", "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    for number, out in enumerate(request["outs"]):
+        entry = {"md5": out["oid"], "path": f"o{number}", "remote": out["remote"]}
+        if out["hash_name"] == "md5":
+            entry["hash"] = "md5"
+        with open(f"{WORK}/o{number}.dvc", "w", encoding="utf-8") as file:
+            json.dump({"outs": [entry]}, file)  # JSON is YAML
+
+
+def measure(cache, outs, since=0.0):
+    """Return (objects, bytes) of these outputs that are in the cache and came after ``since``, seconds since the epoch."""
+    count, size, seen = 0, 0, set()
+    for out in outs:
+        try:
+            objects = [out["oid"], *(oid for path, oid, _ in read_objects(cache, out) if path)]
+        except FileNotFoundError:
+            continue
+        for oid in objects:
+            if oid in seen:
+                continue
+            seen.add(oid)
+            try:
+                found = os.stat(os.path.join(cache, cache_path(out["hash_name"], oid)))
+            except FileNotFoundError:
+                continue
+            if found.st_ctime >= since:
+                count, size = count + 1, size + found.st_size
+    return count, size
+
+
+def watch(cache, outs, since, ended):
+    pause = 1.0
+    while not ended.wait(pause):
+        began = time.monotonic()
+        count, size = measure(cache, outs, since)
+        tell(files=count, bytes=size)
+        pause = max(1.0, 10 * (time.monotonic() - began))
+
+
+def fetch(cache):
+    """Run ``dvc fetch``, and return its exit code and last lines."""
+    env = {**os.environ, "HOME": WORK, "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run([DVC, "fetch", "--quiet", "--jobs", "8"], cwd=WORK, env=env, capture_output=True, text=True, errors="replace")
+    return done.returncode, (done.stdout + done.stderr).strip().splitlines()[-8:]
+
+
+def read_objects(cache, out):
+    """Yield (path below the output, oid, is-exec) of the files of an output; ``path`` is empty for an output that is a file."""
+    if not out["oid"].endswith(".dir"):
+        yield "", out["oid"], out.get("is_exec", False)
+        return
+    with open(os.path.join(cache, cache_path(out["hash_name"], out["oid"])), encoding="utf-8") as file:
+        for entry in json.load(file):
+            yield entry["relpath"], entry["md5"], bool(entry.get("isexec"))
+
+
+def find_missing(cache, outs):
+    """Return the workspace paths whose objects are not in the cache."""
+    missing = []
+    for out in outs:
+        if not os.path.exists(os.path.join(cache, cache_path(out["hash_name"], out["oid"]))):
+            missing.append(out["path"])
+            continue
+        for path, oid, _ in read_objects(cache, out):
+            if path and not os.path.exists(os.path.join(cache, cache_path(out["hash_name"], oid))):
+                missing.append(f"{out['path']}/{path}")
+    return missing
+
+
+def is_inside(path):
+    return path == "" or not (path.startswith("/") or ".." in path.split("/") or "\0" in path)
+
+
+def write_view(request, cache, view):
+    """Link the objects of one key into a directory of their own, and return (files, bytes)."""
+    work = f"{view}.{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    manifest, linked, size = [], set(), 0
+    for out in request["outs"]:
+        files = []
+        wanted = [(out["hash_name"], out["oid"])] if out["oid"].endswith(".dir") else []
+        for path, oid, is_exec in read_objects(cache, out):
+            if not is_inside(path):
+                raise SystemExit(f"hubdock: {out['path']} lists the path {path!r}, which leads out of it")
+            files.append([path, view_path(out["hash_name"], oid), is_exec])
+            wanted.append((out["hash_name"], oid))
+        manifest.append({"path": out["path"], "root": out.get("root", "."), "oid": out["oid"], "hash_name": out["hash_name"], "files": files})
+        for hash_name, oid in wanted:
+            name = view_path(hash_name, oid)
+            if name not in linked:
+                linked.add(name)
+                target = os.path.join(work, name)
+                try:
+                    os.link(os.path.join(cache, cache_path(hash_name, oid)), target)
+                except FileNotFoundError:
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    os.link(os.path.join(cache, cache_path(hash_name, oid)), target)
+                size += os.stat(target).st_size
+    with open(f"{work}/manifest.json", "w", encoding="utf-8") as file:
+        json.dump({"key": request["key"], "outs": manifest}, file, separators=(",", ":"))
+        file.flush()
+        os.fsync(file.fileno())
+    for directory, _, _ in os.walk(work):
+        os.chmod(directory, 0o755)
+    os.chmod(f"{work}/manifest.json", 0o444)
+    os.sync()
+    os.rename(work, view)
+    return len(linked), size
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        request = json.load(file)
+    cache, view = f"{STORE}/pool/{request['scope']}", f"{STORE}/views/{request['key']}"
+    if os.path.exists(f"{view}/manifest.json"):
+        tell(done=True, fetched=0, files=0, bytes=0)
+        return 0
+    started, since, fetched = time.monotonic(), time.time(), 0
+    os.makedirs(cache, exist_ok=True)
+    os.makedirs(f"{STORE}/views", exist_ok=True)
+    outs = request["outs"]
+    if find_missing(cache, outs):
+        write_project(request, cache)
+        ended = threading.Event()
+        threading.Thread(target=watch, args=(cache, outs, since, ended), daemon=True).start()
+        code, lines = fetch(cache)
+        ended.set()
+        missing = find_missing(cache, outs)
+        if missing:
+            print("\n".join(lines), flush=True)
+            tell(missing=missing[:20], count=len(missing), code=code)
+            return 1
+        fetched = measure(cache, outs, since)[1]
+    files, size = write_view(request, cache, view)
+    tell(done=True, fetched=fetched, files=files, bytes=size, seconds=round(time.monotonic() - started, 2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Tries an environment before anybody gets it: Jupyter starts, a kernel starts, and it can count. Runs inside a container of the environment.
+
+The last line it prints says what works or what does not; the exit code is 0 or 1. A version check is not enough: tornado 6.1 with
+jupyter_client 6.1.12 prints its version, and then no kernel starts.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+PORT, TOKEN, DEADLINE = 18888, "smoke", 120.0
+PYTHON = "/opt/conda/bin/python"
+
+
+def ask(path, body=None):
+    """Return the JSON answer of the server."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", data=body, headers={"Authorization": f"token {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def wait_for_server(server, until):
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise RuntimeError(f"Jupyter ends at once (exit code {server.returncode})")
+        try:
+            return ask("/api/status")
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    raise RuntimeError("Jupyter does not answer")
+
+
+async def count(kernel, until):
+    """Run 1+1 in a kernel through the server's own websocket."""
+    from tornado.httpclient import HTTPRequest
+    from tornado.websocket import websocket_connect
+
+    socket = await websocket_connect(HTTPRequest(f"ws://127.0.0.1:{PORT}/api/kernels/{kernel}/channels?token={TOKEN}"))
+    header = {"msg_id": "hubdock", "msg_type": "execute_request", "session": "hubdock", "username": "", "version": "5.3", "date": ""}
+    content = {"code": "1+1", "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell", "buffers": []}
+    await socket.write_message(json.dumps(message))
+    while time.monotonic() < until:
+        text = await asyncio.wait_for(socket.read_message(), until - time.monotonic())
+        if text is None:
+            raise RuntimeError("the kernel's connection is closed")
+        answer = json.loads(text) if isinstance(text, str) else {}
+        if answer.get("msg_type") == "execute_result":
+            return answer["content"]["data"].get("text/plain")
+        if answer.get("msg_type") == "error":
+            raise RuntimeError(f"the kernel answers {answer['content'].get('ename')}")
+    raise RuntimeError("the kernel does not answer")
+
+
+def check_singleuser():
+    """The hub starts this command: it must at least import."""
+    done = subprocess.run([PYTHON, "-c", "import jupyterhub.singleuser"], capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise RuntimeError(f"jupyterhub-singleuser can't be imported: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+
+
+def main():
+    until = time.monotonic() + DEADLINE
+    here = os.path.dirname(os.path.abspath(__file__))
+    log = open("/tmp/smoke.log", "wb")
+    arguments = ["--no-browser", f"--port={PORT}", "--ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}", "--ServerApp.root_dir=/tmp"]
+    server = subprocess.Popen([PYTHON, f"{here}/server.py", *arguments], stdout=log, stderr=log, cwd="/tmp")
+    try:
+        check_singleuser()
+        wait_for_server(server, until)
+        kernel = ask("/api/kernels", b"{}")["id"]
+        found = asyncio.run(count(kernel, until))
+        if found != "2":
+            raise RuntimeError(f"the kernel says that 1+1 is {found}")
+    except Exception as error:
+        with open("/tmp/smoke.log", encoding="utf-8", errors="replace") as file:
+            print("".join(file.readlines()[-25:]), flush=True)
+        reason = "Jupyter can't start a kernel" if isinstance(error, urllib.error.HTTPError) else f"{error or type(error).__name__}"
+        print(f"smoke test: {reason}", flush=True)
+        return 1
+    finally:
+        server.kill()
+    print("smoke test: Jupyter serves, a kernel answers", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
