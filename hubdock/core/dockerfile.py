@@ -52,7 +52,7 @@ def render_base(reference: str, *, user: str, dvc: Sequence[str], apt: Sequence[
         ]
     lines += _apt(apt)
     if dvc:
-        lines += [f"RUN install -d -o {UID} -g {GID} {DVC}", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run("compile-dvc", [])]
+        lines += [f"RUN install -d -o {UID} -g {GID} {DVC} && ln -s {DVC}/bin/dvc /usr/local/bin/dvc", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run("compile-dvc", [])]
     lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", ""])
 

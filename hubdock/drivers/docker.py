@@ -25,6 +25,7 @@ from hubdock.core.text import make_lines
 
 _local = threading.local()
 TIMEOUT = 60
+LONGEST_LINE = 1 << 18  # our own programs answer with one line of JSON
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,8 @@ def _follow(connection: Any, identity: str, job: Job, listen: Callable[[str], No
     def read() -> None:
         rest = ""
         for chunk in connection.logs(identity, stream=True, follow=True):
-            *lines, rest = (rest + chunk.decode("utf-8", "replace"))[-65536:].split("\n")
-            for line in make_lines("\n".join(lines)) if lines else []:
+            *lines, rest = (rest + chunk.decode("utf-8", "replace"))[-LONGEST_LINE:].split("\n")
+            for line in make_lines("\n".join(lines), LONGEST_LINE) if lines else []:
                 tail.append(line)
                 del tail[:-60]
                 listen(line)

@@ -76,8 +76,15 @@ class Attempt:
         if result is not None or self.running():
             return result
         return self._read_result() or Result(
-            Phase.FAILED, 0.0, 0.0, BuildError("The build was interrupted. Start again: finished steps are not done twice.", "the worker died")
+            Phase.FAILED, 0.0, 0.0, BuildError("The build was interrupted. Start again: finished steps are not done twice.", self._last_words())
         )
+
+    def _last_words(self) -> str:
+        """Return the end of what a dead worker wrote for the hub's log."""
+        try:
+            return (self.path / "worker.log").read_text(encoding="utf-8", errors="replace")[-1000:]
+        except FileNotFoundError:
+            return "the worker left no log"
 
     def _read_result(self) -> Result | None:
         try:

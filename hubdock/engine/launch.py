@@ -1,0 +1,98 @@
+"""What a launcher needs to start a server: the same for the spawner, the command line, and (through the API) other machines."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hubdock.core.errors import BackendError
+from hubdock.core.naming import make_home_volume, make_workspace_volume
+from hubdock.core.project import HOME
+from hubdock.drivers.docker import VolumeMount
+from hubdock.drivers.mirror import find_directory
+from hubdock.engine.assembly import STORE_VOLUME, Assembly
+from hubdock.engine.database import Database
+from hubdock.engine.planner import find_data, find_image
+from hubdock.engine.tasks import TaskStore
+
+RUN = "/hubdock/run"
+DATA = "/hubdock/data"
+SHORT_KEY = 8
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch. ``image`` is an image id; ``start`` the document that the guest reads; ``labels`` go on the container."""
+
+    image: str
+    workspace: str
+    mounts: tuple[dict[str, Any], ...]
+    env: dict[str, str]
+    labels: dict[str, str]
+    resources: dict[str, Any]
+    start: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of the API."""
+        return asdict(self)
+
+
+def make_launch(a: Assembly, database: Database, tasks: TaskStore, user: str, server: str) -> Launch:
+    """Return how to launch what an assembly describes, for one user's server, and remember its workspace.
+
+    Raises BackendError if the image was removed since it was made.
+    """
+    assert a.image
+    image = find_image("image", a.image.key, a.image.canonical)
+    if image is None:
+        raise BackendError("The image was removed a moment ago. Start again: it is made anew.")
+    volume = make_workspace_volume(user, server, a.options.repo, a.options.branch)
+    values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.options.branch}
+    current = a.dataset.inputs.key if a.dataset else ""
+    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key)))
+    mounts = [VolumeMount(make_home_volume(user), HOME), VolumeMount(volume, a.workspace)]
+    mounts += [VolumeMount(STORE_VOLUME, f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
+    labels = {
+        "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
+        "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,
+    }  # fmt: skip
+    return Launch(
+        image, a.workspace, tuple(mount.as_dict() for mount in mounts), {"HUBDOCK_REPO": a.remote.repo.url, "HUBDOCK_BRANCH": a.options.branch}, labels,
+        asdict(a.options.resources), make_start(a, user, current, keys),
+    )  # fmt: skip
+
+
+def _distinct(keys: Iterator[str]) -> Iterator[str]:
+    """Yield the keys whose short names differ from those before: two can't be mounted at one place."""
+    seen: set[str] = set()
+    for key in keys:
+        if key[:SHORT_KEY] not in seen:
+            seen.add(key[:SHORT_KEY])
+            yield key
+
+
+def make_start(a: Assembly, user: str, current: str, keys: list[str]) -> dict[str, Any]:
+    """Return the document ``/hubdock/run/start.json``. ``branch`` is None for a tag: the workspace is then on the commit itself."""
+    on_branch = a.ref.kind == "branch" or a.options.new_branch
+    roots = [project.root for project in a.source.data.projects]
+    exclude = [posixpath.normpath(f"{root}/.dvc/{name}") for root in roots for name in ("config.local", "cache", "tmp")]
+    return {
+        "workspace": a.workspace, "url": a.remote.repo.url, "commit": a.ref.commit, "ref": a.ref.name, "branch": a.options.branch if on_branch else None,
+        "new_branch": bool(a.options.new_branch), "author": {"name": user, "email": user if "@" in user else f"{user}@localhost"}, "dvc_roots": roots,
+        "exclude": exclude,
+        "data": {"current": current[:SHORT_KEY], "mounts": {key[:SHORT_KEY]: f"{DATA}/{key[:SHORT_KEY]}" for key in keys}} if keys else None,
+    }  # fmt: skip
+
+
+def find_start_files(state: Path, a: Assembly, launch: Launch) -> dict[str, bytes | Path]:
+    """Return the files to put into the container before it starts, by path. The history must have been ensured."""
+    directory = find_directory(state, a.remote.repo) / "packs" / a.ref.commit
+    files: Mapping[str, bytes | Path] = {
+        f"{RUN}/start.json": json.dumps(launch.start, ensure_ascii=False).encode("utf-8", "surrogateescape"),
+        **{f"{RUN}/{name}": directory / name for name in ("history.pack", "history.idx", "refs")},
+    }
+    return dict(files)

@@ -1,0 +1,98 @@
+"""The data: links from the workspace, and from a private DVC cache beside it, into the read-only store.
+
+``cache.type = symlink`` with a cache of one's own whose objects are links: ``dvc add``, ``push``, ``pull``, ``checkout``, ``unprotect`` and ``gc`` work as ever, and nobody
+can change an object that others read.
+"""
+
+import json
+import os
+
+STORE = "/hubdock/data/"
+HEADER = "# Written by hubdock at each start, unless you change this line.\n"
+
+
+def read_manifest(mount):
+    """Return the outs of a mounted data key; none if it is not there any more."""
+    try:
+        with open(f"{mount}/manifest.json", encoding="utf-8") as file:
+            return json.load(file)["outs"]
+    except (FileNotFoundError, TypeError):
+        return []
+
+
+def link(workspace, document, before):
+    """Link the document's data. ``before`` is the key that was linked last: what it had and this one has not is taken away, if it still is a link."""
+    found = document.get("data") or {}
+    mounts = found.get("mounts", {})
+    configure(workspace, document.get("dvc_roots", []))
+    mount = mounts.get(found.get("current"))
+    outs = read_manifest(mount) if mount else []
+    wanted = {path: target for out in outs for path, target in find_links(mount, out)}
+    if before and before != found.get("current"):
+        for out in read_manifest(mounts.get(before)):
+            for path, _ in find_links("", out):
+                if path not in wanted:
+                    remove_link(f"{workspace}/{path}")
+    made = set()
+    for path, target in wanted.items():
+        make_link(f"{workspace}/{path}", target, made)
+    for out in outs:
+        if out["oid"].endswith(".dir") and not out["files"]:
+            os.makedirs(f"{workspace}/{out['path']}", exist_ok=True)
+        fill_cache(workspace, mount, out, made)
+
+
+def find_links(mount, out):
+    """Yield (path in the workspace, place in the store) of each file of an out."""
+    for path, view, _ in out["files"]:
+        yield (f"{out['path']}/{path}" if path else out["path"]), f"{mount}/{view}"
+
+
+def make_link(place, target, made):
+    """Link, unless something of the user's is there. ``made`` are the directories that are known to be there."""
+    directory = os.path.dirname(place)
+    if directory not in made:
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except FileExistsError:
+            return
+        made.add(directory)
+    try:
+        os.symlink(target, place)
+    except FileExistsError:
+        if os.path.islink(place) and os.readlink(place).startswith(STORE) and os.readlink(place) != target:
+            os.unlink(place)
+            os.symlink(target, place)
+
+
+def remove_link(place):
+    if os.path.islink(place) and os.readlink(place).startswith(STORE):
+        os.unlink(place)
+
+
+def fill_cache(workspace, mount, out, made):
+    """Put links to an out's objects where DVC looks for them."""
+    cache = os.path.normpath(f"{workspace}/{out['root']}/.dvc/cache")
+    modern = out["hash_name"] == "md5"
+    objects = {view for _, view, _ in out["files"]}
+    if out["oid"].endswith(".dir"):
+        objects.add(("" if modern else "l/") + f"{out['oid'][:2]}/{out['oid'][2:]}")
+    for view in objects:
+        place = f"{cache}/files/md5/{view}" if modern else f"{cache}/{view[2:]}"
+        make_link(place, f"{mount}/{view}", made)
+
+
+def configure(workspace, roots):
+    """Write each DVC project's ``config.local``, unless it is the user's."""
+    for root in roots:
+        directory = os.path.normpath(f"{workspace}/{root}/.dvc")
+        path = f"{directory}/config.local"
+        try:
+            with open(path, encoding="utf-8") as file:
+                if file.readline() != HEADER:
+                    continue
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+        text = f"[cache]\n    dir = cache\n    type = symlink\n[core]\n    analytics = false\n    check_update = false\n    site_cache_dir = {directory}/tmp/site\n"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(HEADER + text)

@@ -1,0 +1,109 @@
+"""The command of every image: prepares the workspace beside the boot of Jupyter, and gives way to it.
+
+    python -I -S start.py [Jupyter's arguments]
+
+What to do stands in ``/hubdock/run/start.json``, which the spawner puts into the container; without it (``docker run IMAGE``) the workspace is the code of
+the image. The document's fields are those of `hubdock.engine.launch.make_start`.
+"""
+
+import json
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PYTHON = "/opt/conda/bin/python"
+RUN, SCRATCH, HOME_SEED = "/hubdock/run", "/tmp/hubdock", "/hubdock/home"
+
+
+def read_json(path):
+    """Return a file's JSON, or None if there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def write_git_config(author):
+    """Write git's lowest configuration: the image's own, and a name for commits that anything of the user's overrides."""
+    lines = ["[include]", "\tpath = /etc/gitconfig", "[push]", "\tautoSetupRemote = true"]
+    if author:
+        lines += ["[user]", *(f"\t{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in author.items())]
+    path = f"{SCRATCH}/gitconfig"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    return path
+
+
+def seed_home(home):
+    """Copy what ``.hubdock.yml`` puts into the home, where it is not there yet: the home is a volume, which hides what the image has in it."""
+    for directory, _, names in os.walk(HOME_SEED):
+        target = os.path.normpath(os.path.join(home, os.path.relpath(directory, HOME_SEED)))
+        os.makedirs(target, exist_ok=True)
+        for name in names:
+            source, place = os.path.join(directory, name), os.path.join(target, name)
+            if os.path.lexists(place):
+                continue
+            with open(source, "rb") as old, open(place, "wb") as new:
+                new.write(old.read())
+            os.chmod(place, os.stat(source).st_mode & 0o777)
+
+
+def make_environment(document):
+    """Set what Jupyter and the terminals in it need."""
+    home = os.environ.setdefault("HOME", "/home/jovyan")
+    os.makedirs(SCRATCH, mode=0o700, exist_ok=True)
+    os.environ["GIT_CONFIG_SYSTEM"] = write_git_config(document.get("author"))
+    os.environ.setdefault("JUPYTER_RUNTIME_DIR", f"{SCRATCH}/runtime")
+    os.environ.setdefault("JUPYTERLAB_WORKSPACES_DIR", f"{document['workspace']}/.git/hubdock/lab-workspaces")
+    seed_home(home)
+
+
+def fork_workspace(document):
+    """Start preparing the workspace, and return the process that does."""
+    sys.stderr.flush()
+    seed = os.fork()
+    if seed:
+        return seed
+    code = 1
+    try:
+        sys.path.insert(0, HERE)
+        import workspace
+
+        code = workspace.prepare(document)
+    except BaseException as error:  # whatever it is, the server must not wait for ever
+        import traceback
+
+        traceback.print_exc()
+        print(f"hubdock: the workspace could not be prepared: {error}", file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def become_server(document, seed, arguments):
+    """Become Jupyter, or the command of ``.hubdock.yml`` once the workspace is there."""
+    os.chdir(document["workspace"])
+    command = json.loads(os.environ.get("HUBDOCK_COMMAND") or "[]")
+    if command:
+        _, status = os.waitpid(seed, 0)
+        if status:
+            sys.exit(1)
+        os.execvp(command[0], [*command, *arguments])
+    if "JUPYTERHUB_API_TOKEN" not in os.environ:
+        given = " ".join(arguments)
+        arguments = [*(["--ip=0.0.0.0"] if "ip=" not in given else []), "--no-browser", f"--ServerApp.root_dir={document['workspace']}", *arguments]
+    os.environ["HUBDOCK_SEED_PID"] = str(seed)
+    os.execv(PYTHON, [PYTHON, f"{HERE}/server.py", *arguments])
+
+
+def main():
+    image = read_json("/hubdock/image.json")
+    document = read_json(f"{RUN}/start.json") or {"workspace": image["workspace"]}
+    os.makedirs(document["workspace"], exist_ok=True)
+    make_environment(document)
+    become_server(document, fork_workspace(document), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""The JSON API. It is described in `hubdock.service.openapi`, which a test holds to these handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError
+
+from hubdock import __version__
+from hubdock.core.errors import HubDockError, InvalidOption
+from hubdock.core.events import Kind
+from hubdock.core.options import parse_options
+from hubdock.core.repo import parse_repo_url
+from hubdock.drivers import docker
+from hubdock.engine.assembly import Assembly, describe_source
+from hubdock.engine.builds import Build
+from hubdock.engine.launch import find_start_files, make_launch
+from hubdock.engine.stream import Cursor, stream_events
+from hubdock.service.base import APIHandler
+from hubdock.service.openapi import make_openapi
+
+KEEPALIVE = 15.0
+
+
+class RootHandler(APIHandler):
+    """Name and version."""
+
+    public = True
+
+    def get(self) -> None:
+        self.write_json({"name": "hubdock", "version": __version__})
+
+
+class OpenAPIHandler(APIHandler):
+    """The description of this API."""
+
+    public = True
+
+    def get(self) -> None:
+        self.write_json(make_openapi(self.state.prefix))
+
+
+class HealthHandler(APIHandler):
+    """Whether the service and what it stands on answer. 503 if not."""
+
+    public = True
+
+    async def get(self) -> None:
+        checks = {"database": lambda: self.engine.database.list_builds(1), "docker": lambda: docker.inspect_volume("hubdock-health")}
+        told = {}
+        for name, check in checks.items():
+            try:
+                await self.engine.builds.in_thread(check)
+                told[name] = "ok"
+            except HubDockError as error:
+                told[name] = error.code
+        healthy = set(told.values()) == {"ok"}
+        self.write_json({"status": "ok" if healthy else "failing", "checks": told}, 200 if healthy else 503)
+
+
+class MetricsHandler(APIHandler):
+    """Prometheus' text format, to anybody who may use the service."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.state.metrics.render())
+
+
+class BranchesHandler(APIHandler):
+    """The branches and tags of a repository, as they are now."""
+
+    async def get(self) -> None:
+        refs = await self.engine.list_branches(parse_repo_url(self.get_query_argument("repo", "")))
+        self.write_json({"branches": refs.branches, "tags": refs.tags, "default": refs.default})
+
+
+async def make_plan(handler: APIHandler, body: dict[str, Any], **kwargs: bool) -> Assembly:
+    """Return the plan of a body's options, counted."""
+    try:
+        assembly = await handler.engine.plan(parse_options(body), **kwargs)
+    except HubDockError as error:
+        handler.state.metrics.plans.labels(error.code).inc()
+        raise
+    handler.state.metrics.plans.labels("ready" if assembly.plan.ready else "build").inc()
+    return assembly
+
+
+class PlanHandler(APIHandler):
+    """What a start would do. Nothing is done."""
+
+    async def post(self) -> None:
+        assembly = await make_plan(self, self.read_json(), new_must_be_new=True)
+        self.write_json({**assembly.plan.as_dict(), "source": describe_source(assembly.source)})
+
+
+class BuildsHandler(APIHandler):
+    """Your builds, and new ones."""
+
+    async def get(self) -> None:
+        rows = await self.engine.builds.in_thread(self.engine.database.list_builds, 200)
+        seen = [build for row in rows if (build := await self.engine.read_build(row.id)) and self.may_see(build["users"])]
+        self.write_json({"builds": seen})
+
+    async def post(self) -> None:
+        body = self.read_json()
+        rebuild = body.pop("rebuild", False)
+        if not isinstance(rebuild, bool):
+            raise InvalidOption("“rebuild” must be true or false.", field="rebuild")
+        assembly = await make_plan(self, body, rebuild=rebuild)
+        build = await self.engine.ensure(assembly, self.name or "hub")
+        with contextlib.suppress(TimeoutError):  # a hit ends within the same moment, and is answered as done
+            async with asyncio.timeout(0.02):
+                await build.done.wait()
+        self.write_json(build.as_dict(), 200 if build.done.is_set() else 202)
+
+
+class BuildHandler(APIHandler):
+    """One build."""
+
+    async def get(self, identity: str) -> None:
+        build = await self.engine.read_build(identity)
+        if build is None or not self.may_see(build["users"]):
+            raise HTTPError(404, "There is no such build, or it is somebody else's.")
+        self.write_json(build)
+
+    async def delete(self, identity: str) -> None:
+        build = self.find_build(identity)
+        if build is None:
+            raise HTTPError(404, "There is no such build under way, or it is somebody else's.")
+        self.state.in_background(self.engine.builds.leave(build, self.name))
+        self.set_status(204)
+
+
+class LogHandler(APIHandler):
+    """The whole log of a build as text, for as long as the build is known."""
+
+    async def get(self, identity: str) -> None:
+        build = await self.engine.read_build(identity)
+        if build is None or not self.may_see(build["users"]):
+            raise HTTPError(404, "There is no such build, or it is somebody else's.")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        for event in await self.engine.read_log(identity):
+            if event.kind is not Kind.PROGRESS:
+                head = f"[{event.part or 'start'}] " + (f"{event.phase}: " if event.phase else "")
+                self.write(f"{head}{event.message}\n")
+        await self.finish()
+
+
+class EventsHandler(APIHandler):
+    """A build's events as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), replayed, then live."""
+
+    async def get(self, identity: str) -> None:
+        build = self.find_build(identity)
+        if build is None:
+            raise HTTPError(404, "There is no such build under way, or it is somebody else's.")
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")
+        cursor = Cursor(self.request.headers.get("Last-Event-ID", ""))
+        keepalive = asyncio.create_task(self._keep_alive())
+        try:
+            async for identifier, event in stream_events(build, cursor):
+                self.write(f"id: {identifier}\nevent: {event.kind}\ndata: {json.dumps(event.as_dict())}\n\n")
+                await self.flush()
+            self.write(f"event: end\ndata: {json.dumps({'phase': str(build.phase)})}\n\n")
+            await self.finish()
+        except StreamClosedError:
+            return
+        finally:
+            keepalive.cancel()
+
+    async def _keep_alive(self) -> None:
+        with contextlib.suppress(StreamClosedError):
+            while True:
+                await asyncio.sleep(KEEPALIVE)
+                self.write(":\n\n")
+                await self.flush()
+
+
+class ImagesHandler(APIHandler):
+    """The images that hubdock made. For administrators."""
+
+    async def get(self) -> None:
+        if not self.is_admin:
+            raise HTTPError(403, "Listing images needs the scope custom:hubdock:admin.")
+        self.write_json({"images": await self.engine.builds.in_thread(list_images)})
+
+
+def list_images() -> list[dict[str, Any]]:
+    """Return the images that hubdock made: kind, key, id, bytes, and when."""
+    found = []
+    for image in docker.list_images("hubdock.kind"):
+        labels = image.get("Labels") or {}
+        kind = labels.get("hubdock.kind", "")
+        key = labels.get(f"hubdock.{kind}", "")
+        found.append({"kind": kind, "key": key, "id": image["Id"], "size": image["Size"], "tags": image.get("RepoTags") or []})
+    return sorted(found, key=lambda entry: (entry["kind"], entry["key"]))
+
+
+class LaunchesHandler(APIHandler):
+    """For the hub's spawners alone: have everything made for a user's server."""
+
+    async def post(self) -> None:
+        require_internal(self)
+        body = self.read_json()
+        user, server = str(body.get("user", "")), str(body.get("server", ""))
+        assembly = await make_plan(self, body.get("options") or {})
+        build = await self.engine.ensure(assembly, user)
+        if assembly.plan.ready:
+            await build.done.wait()
+        self.write_json(await describe_launch(self, build, user, server))
+
+
+class LaunchHandler(APIHandler):
+    """For the hub's spawners alone: how to launch what a build made, and what to put into the container."""
+
+    async def get(self, identity: str, archive: str | None) -> None:
+        require_internal(self)
+        build = self.find_build(identity)
+        if build is None:
+            raise HTTPError(404, "There is no such build.")
+        user, server = self.get_query_argument("user"), self.get_query_argument("server")
+        if not archive:
+            self.write_json(await describe_launch(self, build, user, server))
+            return
+        if not build.done.is_set() or build.error is not None:
+            raise HTTPError(409, "The build has not ended well.")
+        self.set_header("Content-Type", "application/x-tar")
+        self.finish(await self.engine.builds.in_thread(make_archive, self.engine, build.assembly, user, server))
+
+    async def delete(self, identity: str, archive: str | None) -> None:
+        require_internal(self)
+        build = self.find_build(identity)
+        if build is not None:
+            self.state.in_background(self.engine.builds.leave(build, self.get_query_argument("user")))
+        self.set_status(204)
+
+
+def require_internal(handler: APIHandler) -> None:
+    """Refuse everybody but the hub."""
+    if not handler.internal:
+        raise HTTPError(403, "Only the hub itself may ask this.")
+
+
+async def describe_launch(handler: APIHandler, build: Build, user: str, server: str) -> dict[str, Any]:
+    """Return a build, and the launch once it has ended well."""
+    described: dict[str, Any] = {"build": build.as_dict(), "launch": None}
+    if build.done.is_set() and build.error is None:
+        engine = handler.engine
+        launch = await engine.builds.in_thread(make_launch, build.assembly, engine.database, engine.tasks, user, server)
+        described["launch"] = launch.as_dict()
+    return described
+
+
+def make_archive(engine: Any, assembly: Assembly, user: str, server: str) -> bytes:
+    """Return the tar of what goes into the container before it starts."""
+    launch = make_launch(assembly, engine.database, engine.tasks, user, server)
+    return docker.make_archive(find_start_files(engine.settings.state, assembly, launch))

@@ -1,0 +1,119 @@
+"""The service's process: configuration, lock, engine, routes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jupyterhub.services.auth import HubOAuthCallbackHandler
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, StaticFileHandler
+
+from hubdock.core.errors import HubDockError
+from hubdock.engine.config import HubDock, load_config, make_settings
+from hubdock.engine.engine import Engine
+from hubdock.service import api, lock, pages
+from hubdock.service.base import MAX_BODY, SECURITY
+from hubdock.service.hub import HubAPI
+from hubdock.service.metrics import Metrics
+from hubdock.service.starts import Starts
+from hubdock.service.state import State
+
+log = logging.getLogger("hubdock")
+STATIC = Path(__file__).parent / "static"
+
+
+class StaticHandler(StaticFileHandler):
+    """Files of hubdock itself."""
+
+    def set_default_headers(self) -> None:
+        for name, value in SECURITY.items():
+            if name != "Cache-Control":
+                self.set_header(name, value)
+
+
+def make_routes(prefix: str) -> list[tuple[object, ...]]:
+    """Return the routes of the service below its prefix."""
+    identity = r"([0-9a-f]{32})"
+    return [
+        (f"{prefix}", pages.ChooseHandler),
+        (f"{prefix}builds/{identity}", pages.WatchHandler),
+        (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
+        (f"{prefix}static/(.*)", StaticHandler, {"path": str(STATIC)}),
+        (f"{prefix}api/?", api.RootHandler),
+        (f"{prefix}api/openapi.json", api.OpenAPIHandler),
+        (f"{prefix}api/health", api.HealthHandler),
+        (f"{prefix}api/metrics", api.MetricsHandler),
+        (f"{prefix}api/branches", api.BranchesHandler),
+        (f"{prefix}api/plan", api.PlanHandler),
+        (f"{prefix}api/builds", api.BuildsHandler),
+        (f"{prefix}api/builds/{identity}", api.BuildHandler),
+        (f"{prefix}api/builds/{identity}/events", api.EventsHandler),
+        (f"{prefix}api/builds/{identity}/log", api.LogHandler),
+        (f"{prefix}api/images", api.ImagesHandler),
+        (f"{prefix}api/launches", api.LaunchesHandler),
+        (f"{prefix}api/launches/{identity}(/archive)?", api.LaunchHandler),
+    ]
+
+
+def make_app(engine: Engine, environ: dict[str, str]) -> Application:
+    """Return the application over an engine, with the environment that a hub gives its services."""
+    prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/hubdock/")
+    base_url = environ.get("JUPYTERHUB_BASE_URL", "/")
+    hub = HubAPI(environ["JUPYTERHUB_API_URL"])
+    state = State(engine, hub, Metrics(engine), Starts(hub), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url)
+    return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
+
+
+def read_cookie_secret(state: Path) -> str:
+    """Return the key of the login cookies, made once: with a new one at each start everybody would be logged out."""
+    path = state / "cookie_secret"
+    if not path.exists():
+        work = path.with_name(f".cookie_secret.{os.getpid()}")
+        work.touch(mode=0o600)
+        work.write_text(secrets.token_hex(32), encoding="ascii")
+        work.replace(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+async def serve(settings: HubDock) -> None:
+    """Serve until SIGTERM or SIGINT. Workers go on afterwards."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):  # a hub started with nohup passes on an ignored SIGINT
+        loop.add_signal_handler(number, stop.set)
+    held = lock.take(settings.state)
+    engine = Engine(settings)
+    server = HTTPServer(make_app(engine, dict(os.environ)), xheaders=True, max_body_size=MAX_BODY)
+    address = urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", "http://127.0.0.1:9000"))
+    server.add_sockets(bind_sockets(address.port or 9000, address.hostname or "127.0.0.1"))
+    resumed = await engine.resume()
+    log.info("serving on %s%s", address.netloc, f", {resumed} builds taken up again" if resumed else "")
+    await stop.wait()
+    server.stop()
+    await engine.close()
+    held.close()
+
+
+def main() -> None:
+    """Entry of ``python -m hubdock.service``."""
+    parser = argparse.ArgumentParser(prog="python -m hubdock.service", description="The hubdock service, as a hub starts it.")
+    parser.add_argument("--config", help="a .json or .py configuration file; `hubdock.configure` writes one")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)1.1s %(asctime)s hubdock] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    for noisy in ("httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = make_settings(load_config(options.config))
+        asyncio.run(serve(settings))
+    except HubDockError as error:
+        log.critical("%s %s", error, error.detail)
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""The hub's REST API, as far as the service needs it (https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from hubdock.core.errors import BackendError, CapacityError, HubDockError, RequestError
+
+TIMEOUT = 30.0
+
+
+class HubAPI:
+    """Calls with a user's own token, so that the hub decides what that user may do."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", timeout=TIMEOUT)
+
+    async def _call(self, method: str, path: str, token: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        try:
+            return await self.client.request(method, path, headers={"Authorization": f"token {token}"}, json=body)
+        except httpx.HTTPError as error:
+            raise BackendError("The hub does not answer. Try again in a moment.", str(error)) from error
+
+    async def read_servers(self, token: str, user: str) -> dict[str, dict[str, Any]]:
+        """Return a user's servers by name, running and stopped."""
+        answer = await self._call("GET", f"users/{quote(user, safe='')}?include_stopped_servers", token)
+        if answer.status_code != 200:
+            raise _make_error(answer)
+        servers: dict[str, dict[str, Any]] = answer.json().get("servers") or {}
+        return servers
+
+    async def start_server(self, token: str, user: str, server: str, options: dict[str, Any]) -> bool:
+        """Ask for a named server, and return once the hub has taken it up; True if it is ready already.
+
+        Raises RequestError, CapacityError or BackendError with the hub's own words.
+        """
+        try:
+            answer = await self._call("POST", f"users/{quote(user, safe='')}/servers/{quote(server, safe='')}", token, options)
+        except BackendError as error:
+            if isinstance(error.__cause__, httpx.ReadTimeout):  # the hub waits for the server, and may do so for long
+                return False
+            raise
+        if answer.status_code in {201, 202}:
+            return answer.status_code == 201
+        if answer.status_code == 400 and "already" in answer.text:
+            return True
+        raise _make_error(answer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+
+def _make_error(answer: httpx.Response) -> HubDockError:
+    try:
+        message = str(answer.json().get("message") or answer.reason_phrase)
+    except ValueError:
+        message = answer.reason_phrase
+    if answer.status_code in {429, 503}:
+        return CapacityError(f"The hub is busy: {message} Try again in a moment.")
+    if answer.status_code in {401, 403}:
+        return RequestError("The hub did not accept your login. Log in again.", message)
+    if answer.status_code < 500:
+        return RequestError(f"The hub did not start the server: {message}")
+    return BackendError(f"The hub could not start the server: {message}")

@@ -1,0 +1,146 @@
+"""The description of the JSON API (https://spec.openapis.org/oas/v3.1.0). A test holds its paths to the handlers, and its schemas to real answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubdock import __version__
+from hubdock.core.events import Kind, Phase
+from hubdock.core.plan import State
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_NUMBER: dict[str, Any] = {"type": ["number", "null"]}
+
+
+def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": sorted(properties) if required is None else required}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+OPTIONS = {
+    "repo": {**_TEXT, "description": "https:// or ssh:// address of the repository"},
+    "ref": {**_TEXT, "description": "branch or tag; refs/heads/… or refs/tags/… where the two share a name"},
+    "new_branch": {**_TEXT, "description": "name of a new branch to start from ref; nothing is built for it"},
+    "cpu": {"type": ["number", "string"], "description": "cores"},
+    "memory": {**_TEXT, "description": "bytes, or a size such as 4G"},
+    "shm": {**_TEXT, "description": "shared memory: bytes, or a size such as 1G"},
+    "gpu": {"type": ["integer", "string"], "description": "whole devices"},
+}
+
+SCHEMAS: dict[str, Any] = {
+    "Options": {**_object(OPTIONS, ["repo", "ref"]), "additionalProperties": False},
+    "Error": _object(
+        {"error": _object({"code": _TEXT, "status": {"type": "integer"}, "message": _TEXT, "field": _TEXT, "file": _TEXT, "line": {"type": "integer"}}, ["code", "status", "message"])}
+    ),
+    "Part": _object(
+        {
+            "name": {"enum": ["base", "environment", "image", "data"]}, "state": {"enum": [str(state) for state in State]}, "key": _TEXT,
+            "reasons": _list(_TEXT), "seconds": _NUMBER, "samples": {"type": "integer"}, "size": {"type": "integer"},
+        },
+        ["name", "state", "key", "reasons"],
+    ),
+    "Source": _object({"commit": _TEXT, "subject": _TEXT, "author": _TEXT, "time": {"type": "integer"}, "files": {"type": "integer"}}),
+    "Plan": _object(
+        {
+            "repo": _TEXT, "ref": _TEXT, "ref_kind": {"enum": ["branch", "tag"]}, "commit": _TEXT, "tree": _TEXT, "new_branch": _TEXT,
+            "ready": {"type": "boolean"}, "seconds": _NUMBER, "parts": _list(_ref("Part")), "notices": _list(_TEXT), "source": _ref("Source"),
+        }
+    ),
+    "Build": _object(
+        {
+            "id": _TEXT, "phase": {"enum": [str(phase) for phase in Phase]}, "repo": _TEXT, "ref": _TEXT, "new_branch": _TEXT, "commit": _TEXT,
+            "image": _TEXT, "created": {"type": "number"}, "finished": _NUMBER, "error": {"type": ["object", "null"]}, "parts": _list(_ref("Part")),
+            "notices": _list(_TEXT), "tasks": {"type": "object", "additionalProperties": _TEXT},
+        }
+    ),
+    "Event": _object(
+        {
+            "kind": {"enum": [str(kind) for kind in Kind]}, "time": {"type": "number"}, "part": _TEXT, "phase": {"enum": [str(phase) for phase in Phase]},
+            "message": _TEXT, "percent": {"type": "number"}, "error": {"type": "object"},
+        },
+        ["kind", "time"],
+    ),
+    "Image": _object({"kind": _TEXT, "key": _TEXT, "id": _TEXT, "size": {"type": "integer"}, "tags": _list(_TEXT)}),
+    "Branches": _object({"branches": _list(_TEXT), "tags": _list(_TEXT), "default": _TEXT}),
+    "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
+}  # fmt: skip
+
+_ID = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
+
+
+def _query(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": True, "schema": _TEXT, "description": description}
+
+
+def _answer(description: str, schema: dict[str, Any] | None = None, media: str = "application/json") -> dict[str, Any]:
+    return {"description": description, **({"content": {media: {"schema": schema}}} if schema else {})}
+
+
+def _operation(summary: str, answers: dict[str, Any], *, body: dict[str, Any] | None = None, parameters: list[dict[str, Any]] | None = None, open_to_all: bool = False) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": summary, "responses": {**answers, "default": _answer("An error", _ref("Error"))}}
+    if body:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    if parameters:
+        operation["parameters"] = parameters
+    if open_to_all:
+        operation["security"] = []
+    return operation
+
+
+_REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}}, ["repo", "ref"])}]}
+_WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
+_LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options")})
+
+PATHS: dict[str, Any] = {
+    "/api/": {"get": _operation("Name and version", {"200": _answer("Both", _object({"name": _TEXT, "version": _TEXT}))}, open_to_all=True)},
+    "/api/openapi.json": {"get": _operation("This description", {"200": _answer("It", {"type": "object"})}, open_to_all=True)},
+    "/api/health": {
+        "get": _operation("Whether the service and what it stands on answer", {"200": _answer("All answers", {"type": "object"}), "503": _answer("Something does not", {"type": "object"})}, open_to_all=True)
+    },
+    "/api/metrics": {"get": _operation("Prometheus metrics", {"200": _answer("Text exposition", _TEXT, "text/plain")})},
+    "/api/branches": {"get": _operation("Branches and tags of a repository, now", {"200": _answer("The names", _ref("Branches"))}, parameters=[_query("repo", "address of the repository")])},
+    "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_ref("Options"))},
+    "/api/builds": {
+        "get": _operation("Your builds, newest first", {"200": _answer("Builds", _object({"builds": _list({"type": "object"})}))}),
+        "post": _operation("Make what a start needs, or join who does", {"200": _answer("It is ready, or has failed at once", _ref("Build")), "202": _answer("It is under way", _ref("Build"))}, body=_REBUILD),
+    },
+    "/api/builds/{id}": {
+        "get": _operation("One build", {"200": _answer("The build", {"type": "object"})}, parameters=[_ID]),
+        "delete": _operation("Leave a build; it ends when nobody waits for it any more", {"204": _answer("Left")}, parameters=[_ID]),
+    },
+    "/api/builds/{id}/events": {
+        "get": _operation("A build's events: server-sent, replayed from Last-Event-ID, then live", {"200": _answer("Events named phase, progress, log, notice, and end", _ref("Event"), "text/event-stream")}, parameters=[_ID])
+    },
+    "/api/builds/{id}/log": {"get": _operation("The whole log as text", {"200": _answer("Lines", _TEXT, "text/plain")}, parameters=[_ID])},
+    "/api/images": {"get": _operation("The images that hubdock made (administrators)", {"200": _answer("Images", _object({"images": _list(_ref("Image"))}))})},
+    "/api/launches": {"post": _operation("Have everything made for a user's server (the hub alone)", {"200": _answer("The build, and the launch once it is ready", _ref("Launch"))}, body=_LAUNCH_BODY)},
+    "/api/launches/{id}": {
+        "get": _operation("How to launch what a build made (the hub alone)", {"200": _answer("The launch", _ref("Launch"))}, parameters=[_ID, *_WHO]),
+        "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, _WHO[0]]),
+    },
+    "/api/launches/{id}/archive": {
+        "get": _operation("What goes into the container before it starts, as a tar (the hub alone)", {"200": _answer("The tar", {"type": "string", "format": "binary"}, "application/x-tar")}, parameters=[_ID, *_WHO])
+    },
+}  # fmt: skip
+
+
+def make_openapi(prefix: str) -> dict[str, Any]:
+    """Return the whole description of a service that is served below a prefix."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "hubdock", "version": __version__, "description": "From a repository and a branch to JupyterLab."},
+        "servers": [{"url": prefix.rstrip("/")}],
+        "security": [{"token": []}],
+        "paths": PATHS,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {"token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "token <a JupyterHub token with access:services!service=hubdock>"}},
+        },
+    }

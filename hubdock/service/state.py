@@ -1,0 +1,34 @@
+"""What the service holds while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from hubdock.engine.engine import Engine
+from hubdock.service.hub import HubAPI
+from hubdock.service.metrics import Metrics
+from hubdock.service.starts import Starts
+
+
+@dataclass
+class State:
+    """One service. ``api_token`` is its own, ``prefix`` where it is served, ``hub_prefix`` where the hub is, ``base_url`` the whole."""
+
+    engine: Engine
+    hub: HubAPI
+    metrics: Metrics
+    starts: Starts
+    api_token: str
+    prefix: str
+    hub_prefix: str
+    base_url: str
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that nobody waits for, held until it ends."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)

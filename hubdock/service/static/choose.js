@@ -1,0 +1,35 @@
+// The branches of a repository as soon as it is typed. Without this script the button "List branches" does the same.
+"use strict";
+
+const repo = document.getElementById("repo");
+const ref = document.getElementById("ref");
+const list = document.getElementById("refs");
+const told = document.getElementById("refs-told");
+const { prefix, xsrf } = document.body.dataset;
+let timer = 0;
+let asked = "";
+
+async function listBranches() {
+  const address = repo.value.trim();
+  if (!address || address === asked) return;
+  asked = address;
+  told.textContent = "Asking for branches …";
+  const answer = await fetch(`${prefix}api/branches?repo=${encodeURIComponent(address)}`, { headers: { "X-XSRFToken": xsrf } });
+  if (address !== repo.value.trim()) return;
+  const found = await answer.json();
+  if (!answer.ok) {
+    told.textContent = found.error.message;
+    list.replaceChildren();
+    return;
+  }
+  const names = [...found.branches, ...found.tags];
+  list.replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  told.textContent = `${found.branches.length} branches, ${found.tags.length} tags: ${names.slice(0, 12).join(", ")}${names.length > 12 ? " …" : ""}`;
+  if (!ref.value) ref.value = found.default;
+}
+
+repo.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(() => listBranches().catch(() => (told.textContent = "")), 400);
+});
+if (repo.value && !list.children.length) listBranches().catch(() => (told.textContent = ""));
