@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from hubdock.core.errors import InvalidOption
+from hubdock.core.errors import GPUUnavailable, InvalidOption
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
@@ -112,3 +113,19 @@ def format_bytes(count: int) -> str:
         if count >= _UNITS[unit]:
             return f"{round(count / _UNITS[unit], 1):g}{unit}"
     return f"{count} bytes"
+
+
+def choose_devices(devices: Sequence[str], taken: Collection[str], count: int) -> list[str]:
+    """Return ``count`` of the devices that nobody holds, in the admin's order.
+
+    Raises GPUUnavailable, which says how many there are and how many are free.
+    """
+    free = [device for device in devices if device not in taken]
+    if len(free) < count:
+        total = len(devices)
+        raise GPUUnavailable(
+            f"{count} {'GPU was' if count == 1 else 'GPUs were'} asked for; {len(free)} of {total} {'is' if len(free) == 1 else 'are'} free. "
+            "Try again when another server has stopped, or start without a GPU.",
+            field="gpu",
+        )
+    return free[:count]

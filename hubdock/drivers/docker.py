@@ -262,3 +262,14 @@ def remove_tag(tag: str) -> None:
     """Take a name from an image, and remove the image if that was its last and nothing uses it. No error if it is gone."""
     with translated(), suppress(NotFound):
         client().remove_image(tag, noprune=False)
+
+
+def find_gateway(network: str) -> str:
+    """Return the address at which containers of a network reach this host, empty if the engine or the network can't say."""
+    try:
+        with translated():
+            found = client().inspect_network(network)
+    except (NotFound, BackendError):
+        return ""
+    configs = (found.get("IPAM") or {}).get("Config") or []
+    return next((str(config["Gateway"]) for config in configs if config.get("Gateway") and ":" not in config["Gateway"]), "")

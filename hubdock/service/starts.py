@@ -63,14 +63,24 @@ class Starts:
             await start.build.done.wait()
             if start.build.error is not None:
                 raise start.build.error
-            start.phase = Phase.LAUNCHING
-            await self.hub.start_server(token, start.user, start.server, start.options.as_dict())
+            await self._launch(start, token)
             start.phase = Phase.READY
         except HubDockError as error:
             start.error, start.phase = error, Phase.FAILED
         except Exception:
             log.exception("start of %s by %s", start.server, start.user)
             start.error, start.phase = BuildError("The server could not be started. Tell an administrator."), Phase.FAILED
+
+    async def _launch(self, start: Start, token: str) -> None:
+        """Ask for the server. The hub answers late, so the page is sent on as soon as the hub shows the server."""
+        asked = asyncio.create_task(self.hub.start_server(token, start.user, start.server, start.options.as_dict()))
+        while not asked.done():
+            await asyncio.wait([asked], timeout=0.05)
+            server = (await self.hub.read_servers(token, start.user)).get(start.server, {})
+            if server.get("pending") or server.get("ready"):
+                start.phase = Phase.LAUNCHING
+                break
+        await asked
 
     async def cancel(self, start: Start) -> None:
         """Stop waiting for a build. A server that the hub has taken up is the hub's to stop."""

@@ -1,0 +1,92 @@
+"""The spawner's side of the service's API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from hubdock.core.errors import BackendError, from_dict
+from hubdock.core.events import Event, parse_event
+
+TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+
+
+class ServiceClient:
+    """Asks the service in the hub's own name. Every method raises the HubDockError that the service answers, or BackendError."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers={"Authorization": f"token {token}"}, timeout=TIMEOUT)
+
+    async def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        try:
+            answer = await self.client.request(method, path, **kwargs)
+        except httpx.HTTPError as error:
+            raise BackendError("hubdock's service does not answer. Try again in a moment.", f"{type(error).__name__}: {error}") from error
+        if answer.is_success:
+            return answer
+        try:
+            told = answer.json()["error"]
+        except (ValueError, KeyError) as error:
+            raise BackendError("hubdock's service answers with an error. Tell an administrator.", f"{answer.status_code} {answer.text[:500]}") from error
+        raise from_dict(told)
+
+    async def begin(self, user: str, server: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Have everything made for a server. Return ``build``, and ``launch`` if it is ready."""
+        answer = await self._ask("POST", "api/launches", json={"user": user, "server": server, "options": options})
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def read_launch(self, build: str, user: str, server: str) -> dict[str, Any]:
+        """Return ``build`` and ``launch`` of a build."""
+        found: dict[str, Any] = (await self._ask("GET", f"api/launches/{build}", params={"user": user, "server": server})).json()
+        return found
+
+    async def read_archive(self, build: str, user: str, server: str) -> bytes:
+        """Return the tar that goes into the container."""
+        return (await self._ask("GET", f"api/launches/{build}/archive", params={"user": user, "server": server})).content
+
+    async def leave(self, build: str, user: str) -> None:
+        """Stop waiting for a build."""
+        await self._ask("DELETE", f"api/launches/{build}", params={"user": user})
+
+    async def stream(self, build: str) -> AsyncIterator[Event]:
+        """Yield a build's events until it ends; a broken connection is taken up where it broke."""
+        last, failures = "", 0
+        while True:
+            try:
+                headers = {"Last-Event-ID": last} if last else {}
+                async with self.client.stream("GET", f"api/builds/{build}/events", headers=headers, timeout=httpx.Timeout(60.0)) as answer:
+                    if answer.status_code != 200:
+                        return
+                    async for identifier, kind, data in _read_events(answer):
+                        failures = 0
+                        if kind == "end":
+                            return
+                        last = identifier or last
+                        yield parse_event(data)
+                return
+            except httpx.HTTPError as error:
+                failures += 1
+                if failures > 3:
+                    raise BackendError("hubdock's service went away while the build was going on. Start again: the build goes on.", str(error)) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+
+
+async def _read_events(answer: httpx.Response) -> AsyncIterator[tuple[str, str, str]]:
+    """Yield (id, event, data) of a server-sent event stream."""
+    fields = {"id": "", "event": "", "data": ""}
+    async for line in answer.aiter_lines():
+        if not line:
+            if fields["data"]:
+                yield fields["id"], fields["event"], fields["data"]
+            fields = {"id": "", "event": "", "data": ""}
+            continue
+        name, _, value = line.partition(":")
+        if name in fields:
+            fields[name] = value.removeprefix(" ")
+

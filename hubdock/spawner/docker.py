@@ -1,0 +1,182 @@
+"""HubDockSpawner: DockerSpawner with hubdock's images, on one Docker host."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import DeviceRequest
+from dockerspawner import DockerSpawner
+from traitlets import Enum, List, Unicode, default
+
+from hubdock.core.errors import BackendError, BuilderUnavailable, LaunchError
+from hubdock.core.resources import choose_devices, parse_bytes
+from hubdock.core.text import make_tail
+from hubdock.drivers.docker import make_mount
+from hubdock.spawner.mixin import HubDockMixin
+
+GPU_LABEL = "hubdock.gpus"
+
+
+class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
+    """From a repository and a branch to JupyterLab, in a Docker container."""
+
+    gpu_devices = List(
+        Unicode(),
+        help="""The GPUs that servers may get, each by one server at a time: CDI names (``nvidia.com/gpu=0``), or ids for the nvidia runtime (``0``). Default:
+        none.""",
+    ).tag(config=True)
+    gpu_driver = Enum(
+        ["cdi", "nvidia"], "cdi", help="""How `gpu_devices` are asked for: ``cdi`` (Docker 25 and newer) or ``nvidia``. Default: cdi."""
+    ).tag(config=True)
+
+    _gpu_lock: ClassVar[asyncio.Lock] = asyncio.Lock()
+
+    @default("pull_policy")
+    def _never_pull(self) -> str:
+        return "never"  # an image is launched by its id; only the service pulls
+
+    @default("remove")
+    def _remove(self) -> bool:
+        return True  # a kept container would be started again with its old image
+
+    @default("use_internal_ip")
+    def _internal(self) -> bool:
+        return True
+
+    @default("notebook_dir")
+    def _root(self) -> str:
+        return ""
+
+    async def launch_server(self) -> Any:
+        """Launch by image id, and return (ip, port) once the server answers."""
+        self.image = self.launch["image"]
+        try:
+            ip, port = await DockerSpawner.start(self)
+        except NotFound as error:
+            raise BackendError("The image was removed a moment ago. Start again: it is made anew.", str(error)) from error
+        except APIError as error:
+            raise _name_failure(error) from error
+        except (DockerException, OSError) as error:
+            raise BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error)) from error
+        if not self.internal_ssl:
+            try:
+                await self.wait_until_up(ip, port)
+            except LaunchError:
+                if await super().poll() is not None:  # the hub stops only what runs
+                    await self.remove_object()
+                raise
+        return ip, port
+
+    # --- what the stock spawner is given ---
+
+    @property
+    def mount_binds(self) -> list[Any]:
+        """The admin's mounts, and the workspace's, home's and data's. Their names are not templates."""
+        return [*super().mount_binds, *(make_mount(mount) for mount in self.launch.get("mounts", ()))]
+
+    def get_env(self) -> dict[str, str]:
+        """Tell the server its own limits, and its directory."""
+        env = super().get_env()
+        resources = self.launch.get("resources") or {}
+        if resources.get("memory"):
+            env["MEM_LIMIT"] = str(resources["memory"])
+        if resources.get("cpu"):
+            env["CPU_LIMIT"] = str(resources["cpu"])
+        if not self.notebook_dir and self.launch:
+            env["JUPYTERHUB_ROOT_DIR"] = self.launch["workspace"]
+        return env
+
+    async def create_object(self) -> Any:
+        """Create the container with this server's labels, limits and devices, beside what the admin configured."""
+        stock: tuple[Any, Any] = (getattr(self, "extra_host_config"), getattr(self, "extra_create_kwargs"))  # noqa: B009 (traits without types)
+        async with self._gpu_lock:
+            labels, host = dict(self.launch["labels"]), self._make_host_config()
+            wanted = (self.launch.get("resources") or {}).get("gpu") or 0
+            if wanted:
+                devices = choose_devices(self.gpu_devices, await self._find_taken(), wanted)
+                labels[GPU_LABEL] = ",".join(devices)
+                host["device_requests"] = [self._make_device_request(devices)]
+            try:
+                self.extra_host_config = {**await _value(self, stock[0]), **host}
+                kwargs = await _value(self, stock[1])
+                self.extra_create_kwargs = {**kwargs, "labels": {**kwargs.get("labels", {}), **{name: _literal(value) for name, value in labels.items()}}}
+                return await super().create_object()
+            finally:
+                self.extra_host_config, self.extra_create_kwargs = stock
+
+    def _make_host_config(self) -> dict[str, Any]:
+        """Return the limits: the smaller of what the server asked for and what the admin set for the stock spawner."""
+        resources = self.launch.get("resources") or {}
+        host: dict[str, Any] = {"auto_remove": False}  # an ended container is read before it is removed
+        sizes = [size for size in (resources.get("memory"), parse_bytes(str(self.mem_limit)) if self.mem_limit else None) if size]
+        if sizes:
+            host["mem_limit"] = min(sizes)
+        cores = [cpu for cpu in (resources.get("cpu"), self.cpu_limit) if cpu]
+        if cores:
+            host |= {"cpu_period": 100_000, "cpu_quota": int(min(cores) * 100_000)}
+        if resources.get("shm"):
+            host["shm_size"] = resources["shm"]
+        return host
+
+    def _make_device_request(self, devices: list[str]) -> DeviceRequest:
+        if self.gpu_driver == "cdi":
+            return DeviceRequest(driver="cdi", device_ids=devices)
+        return DeviceRequest(driver="nvidia", device_ids=devices, capabilities=[["gpu"]])
+
+    async def _find_taken(self) -> set[str]:
+        """Return the devices that containers hold, by the engine's own word: leases survive whatever happens to the hub."""
+        containers = await self.docker("containers", all=True, filters={"label": GPU_LABEL})
+        held = [container for container in containers if container.get("State") in {"created", "running", "paused", "restarting"}]
+        return {device for container in held for device in container["Labels"][GPU_LABEL].split(",")}
+
+    async def start_object(self) -> None:
+        """Put the start document and the history into the container, then start it."""
+        archive = await self.client_of_service.read_archive(self.build_id, self.user.name, self.name)
+        await asyncio.to_thread(self.client.put_archive, self.container_id, "/", archive)
+        await super().start_object()
+
+    # --- the end ---
+
+    async def poll(self) -> Any:
+        """Tell whether the server runs; a container that ended by itself is removed once the hub knows."""
+        status = await super().poll()
+        if status is not None and self.object_id and not self.pending:
+            with suppress(APIError):
+                await self.remove_object()
+        return status
+
+    async def read_last_words(self) -> str:
+        """Return the last lines of the container's log."""
+        try:
+            text = await self.docker("logs", self.container_id, tail=12)
+        except (DockerException, OSError):
+            return ""
+        tail = make_tail(text.decode("utf-8", "replace"), 8)
+        return f"Its last words: {tail}" if tail else ""
+
+
+async def _value(spawner: Any, setting: Any) -> dict[str, Any]:
+    """Return a setting that may be a callable, or a coroutine."""
+    value = setting(spawner) if callable(setting) else setting
+    if asyncio.iscoroutine(value):
+        value = await value
+    return dict(value or {})
+
+
+def _literal(text: str) -> str:
+    """Return text that DockerSpawner's templates leave as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _name_failure(error: APIError) -> Exception:
+    text = str(error.explanation or error)
+    if "no space left" in text.lower():
+        return LaunchError("The disk of the Docker host is full. An administrator can free space there.", text)
+    if "device" in text and ("CDI" in text or "could not select device driver" in text):
+        return LaunchError("The Docker Engine could not give the GPU. An administrator can check HubDockSpawner.gpu_devices with `hubdock doctor`.", text)
+    if "views/" in text and ("no such file" in text.lower() or "subpath" in text.lower()):
+        return BackendError("The data was removed from the store a moment ago. Start again: it is fetched anew.", text)
+    return LaunchError("The Docker Engine could not start the container. The hub's log has the details.", text)

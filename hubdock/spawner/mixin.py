@@ -1,0 +1,252 @@
+"""What both spawners have in common: ask the service, tell how it goes, launch what it made, notice at once when it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import httpx
+from jupyterhub.spawner import Spawner
+from tornado.web import HTTPError
+from traitlets import Bool, Unicode, default
+from traitlets.config import LoggingConfigurable
+
+from hubdock.core.errors import BuildError, ConfigError, HubDockError, LaunchError, from_dict
+from hubdock.core.options import Options, flatten_form, parse_options
+from hubdock.drivers.secrets import read_secret
+from hubdock.spawner.client import ServiceClient
+from hubdock.spawner.form import FormMemory, render_form
+from hubdock.spawner.progress import Progress
+
+POLL = 0.03
+LIFE = 0.5
+
+
+class Prefilled(Exception):
+    """A link filled the form in. Nothing is started by a link: another site could have made it."""
+
+    jupyterhub_message = "This link filled the form in. Check it, and press Start."
+
+
+if TYPE_CHECKING:
+    Base = Spawner
+else:
+    Base = LoggingConfigurable  # a Spawner's subclass must say how to start, stop and poll, which is the driver's part
+
+
+class HubDockMixin(Base):  # type: ignore[misc, valid-type]
+    """A spawner whose image is made from a repository and a branch.
+
+    A driver below it implements `start` of its own (launch ``self.launch``), and what `Spawner` asks for.
+    """
+
+    service_url = Unicode(
+        "http://127.0.0.1:9000/services/hubdock/", help="""Address of hubdock's service, as the hub reaches it. `hubdock.configure` sets it."""
+    ).tag(config=True)
+    service_token_file = Unicode(
+        "", help="""File that holds the service's token, readable by the hub alone. `hubdock.configure` makes it."""
+    ).tag(config=True)
+    trim_boot = Bool(
+        True,
+        help="""Leave an optional import out of Jupyter's boot, which takes over a second (jsonschema's check of ``iri`` formats). Kernels are not
+        touched. Default: True.""",
+    ).tag(config=True)
+    offers_gpu = Bool(False, help="""Show a field for GPUs in the hub's own form. Default: False.""").tag(config=True)
+
+    forms: ClassVar[FormMemory] = FormMemory()
+    clients: ClassVar[dict[tuple[str, str], ServiceClient]] = {}
+
+    launch: dict[str, Any]
+    build_id = ""
+    chosen: Options | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.launch = {}
+        self.start_progress = Progress()
+
+    # --- options: the hub's form, links, REST ---
+
+    @default("options_form")
+    def _default_form(self) -> Any:
+        return lambda spawner: render_form({**spawner.forms.read(spawner.user.name), **spawner.find_query()}, spawner.offers_gpu)
+
+    def find_query(self) -> dict[str, str]:
+        """Return the fields that a link carries."""
+        handler = getattr(self, "handler", None)
+        if handler is None or handler.request.method != "GET":
+            return {}
+        given = {name.removeprefix("opt-"): values[-1].decode("utf-8", "replace") for name, values in handler.request.query_arguments.items()}
+        return {name: value for name, value in given.items() if value}
+
+    @default("options_from_form")
+    def _default_from_form(self) -> Any:
+        def read(form: dict[str, list[str]]) -> dict[str, Any]:
+            self.forms.keep(self.user.name, {name: values[-1] for name, values in form.items() if values and isinstance(values[-1], str)})
+            with as_hub_error():
+                return parse_options(flatten_form(form)).as_dict()
+
+        return read
+
+    def options_from_query(self, query_options: dict[str, list[str]]) -> dict[str, Any]:
+        """Never start anything: a request from another site would look the same."""
+        raise Prefilled
+
+    @default("apply_user_options")
+    def _default_apply(self) -> Any:
+        def apply(spawner: HubDockMixin, options: dict[str, Any]) -> None:
+            with as_hub_error():
+                spawner.chosen = parse_options(options)
+
+        return apply
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        return 2 * 3600 + 300  # a build may take as long as HubDock.build_timeout, and wait as long again
+
+    # --- the service ---
+
+    @property
+    def client_of_service(self) -> ServiceClient:
+        """The connection to the service, shared by all spawners of the hub."""
+        key = (self.service_url, self.service_token_file)
+        if key not in self.clients:
+            if not self.service_token_file:
+                raise ConfigError("HubDockSpawner.service_token_file is not set. Call hubdock.configure(c) in jupyterhub_config.py.")
+            self.clients[key] = ServiceClient(self.service_url, read_secret(self.service_token_file))
+        return self.clients[key]
+
+    async def ensure_launch(self) -> None:
+        """Have everything made, and set ``launch``. Raises HubDockError."""
+        client, user, server = self.client_of_service, self.user.name, self.name
+        options = (self.chosen or parse_options(self.user_options)).as_dict()
+        self.start_progress.say("Looking at the branch", 1)
+        answer = await client.begin(user, server, options)
+        self.build_id = answer["build"]["id"]
+        if answer["launch"] is None:
+            await self._follow(client, answer)
+            answer = await client.read_launch(self.build_id, user, server)
+        if answer["launch"] is None:
+            raise _find_error(answer["build"])
+        self.launch = answer["launch"]
+
+    async def _follow(self, client: ServiceClient, answer: dict[str, Any]) -> None:
+        """Take in a build's events until it ends. Whoever cancels the start leaves the build."""
+        self.start_progress.plan(answer["build"]["parts"])
+        for notice in answer["build"]["notices"]:
+            self.start_progress.say(notice)
+        try:
+            async for event in client.stream(self.build_id):
+                self.start_progress.take(event)
+        except asyncio.CancelledError:
+            with contextlib.suppress(HubDockError):
+                await asyncio.shield(client.leave(self.build_id, self.user.name))
+            raise
+
+    async def start(self) -> Any:
+        """Have the image made, launch it, and return when it answers."""
+        self.start_progress = Progress()
+        try:
+            with as_hub_error():
+                await self.ensure_launch()
+                self.start_progress.say("Starting the server", 92)
+                return await self.launch_server()
+        finally:
+            self.start_progress.end()
+
+    async def launch_server(self) -> Any:
+        """Start ``launch`` and wait until it answers; return what `Spawner.start` returns. The driver's part."""
+        raise RuntimeError("a driver must say how to launch")
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the messages of this start, from its first: the hub keeps none."""
+        async for message in self.start_progress.read():
+            yield message
+
+    # --- noticing readiness ---
+
+    async def wait_until_up(self, ip: str, port: int) -> None:
+        """Return as soon as the server answers. The hub's own wait backs off, and loses seconds to that.
+
+        Raises LaunchError if the server ends first, with its last words, or does not answer within ``http_timeout``.
+        """
+        url = f"http://{f'[{ip}]' if ':' in ip else ip}:{port}{self.server.base_url}api"
+        deadline = time.monotonic() + self.http_timeout
+        looked = time.monotonic()
+        async with httpx.AsyncClient(timeout=httpx.Timeout(5.0), trust_env=False) as client:
+            while time.monotonic() < deadline:
+                try:
+                    answer = await client.get(url)
+                    if answer.status_code < 500:
+                        return
+                except httpx.HTTPError:
+                    pass
+                if time.monotonic() - looked > LIFE:
+                    looked = time.monotonic()
+                    if await self.poll() is not None:
+                        raise LaunchError(f"The server ended while it was starting. {await self.read_last_words()}")
+                await asyncio.sleep(POLL)
+        raise LaunchError(f"The server did not answer within {self.http_timeout} seconds. {await self.read_last_words()}")
+
+    async def read_last_words(self) -> str:
+        """Return the end of the server's log, for an error. The driver's part."""
+        return ""
+
+    # --- what survives a restart of the hub ---
+
+    def get_env(self) -> dict[str, str]:
+        """Add what the guest reads."""
+        env: dict[str, str] = super().get_env()
+        env |= self.launch.get("env", {})
+        if not self.trim_boot:
+            env["HUBDOCK_TRIM"] = "0"
+        return env
+
+    def get_state(self) -> dict[str, Any]:
+        """Keep what was launched."""
+        state: dict[str, Any] = super().get_state()
+        if self.launch:
+            state["hubdock"] = {name: self.launch[name] for name in ("image", "workspace", "labels", "resources")} | {"build": self.build_id}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Know again what was launched before the hub restarted."""
+        super().load_state(state)
+        kept = state.get("hubdock") or {}
+        self.launch = {name: value for name, value in kept.items() if name != "build"}
+        self.build_id = kept.get("build", "")
+
+    def clear_state(self) -> None:
+        """Forget what was launched."""
+        super().clear_state()
+        self.launch, self.build_id = {}, ""
+
+
+def _find_error(build: dict[str, Any]) -> HubDockError:
+    return from_dict(build["error"]) if build.get("error") else BuildError("The build ended without a result. Start again.")
+
+
+@contextlib.contextmanager
+def as_hub_error() -> Any:
+    """Turn a HubDockError into what the hub shows: SpawnException where it has it (6.x), else HTTPError with ``jupyterhub_message``."""
+    try:
+        yield
+    except HubDockError as error:
+        raise make_hub_error(error) from None
+
+
+def make_hub_error(error: HubDockError) -> HTTPError:
+    """Return the hub's own kind of exception for an error."""
+    message = str(error)
+    try:
+        from jupyterhub.spawner import SpawnException
+    except ImportError:
+        made = HTTPError(error.status, message.replace("%", "%%"), reason=error.code)
+        made.jupyterhub_message = message  # type: ignore[attr-defined]
+        return made
+    log_message = f"{message} {error.detail}".strip()
+    found: HTTPError = SpawnException(message, reason=error.code, status_code=error.status, log_message=log_message)
+    return found

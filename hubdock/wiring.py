@@ -1,0 +1,129 @@
+"""One call in jupyterhub_config.py that makes a hub a hubdock hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from traitlets.config import Config
+
+from hubdock.core.errors import ConfigError
+from hubdock.drivers import docker
+from hubdock.engine.config import HubDock, make_settings
+
+SERVICE = "hubdock"
+ACCESS = f"access:services!service={SERVICE}"
+PASSED = (
+    "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "HOME", "SSL_CERT_FILE", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+
+
+def configure(c: Any, *, port: int = 9000) -> HubDock:
+    """Wire spawner, service, roles and landing page into a hub's configuration, and return the checked settings.
+
+    Call it last in jupyterhub_config.py: it reads ``c.HubDock``. What was set before stays; what is set after overrides. The service listens on
+    ``port`` of the loopback address. Raises ConfigError, so that a wrong setting stops the hub at its start and not a user at theirs.
+    """
+    settings: HubDock = make_settings(Config({"HubDock": c.HubDock}))
+    token_file = _make_token(settings.state)
+    config_file = _write_config(settings)
+    hub = c.JupyterHub
+    _add_service(hub, token_file, config_file, port)
+    _add_roles(hub)
+    prefix = "/" + str(hub.get("base_url", "/")).strip("/")
+    prefix = prefix if prefix.endswith("/") else f"{prefix}/"
+    hub.setdefault("spawner_class", "hubdock")
+    hub.setdefault("allow_named_servers", True)
+    hub.setdefault("default_url", f"{prefix}services/{SERVICE}/")
+    _append(hub, "template_paths", str(Path(__file__).parent / "spawner" / "hub_templates"))
+    _reach_hub(c)
+    spawner = c.HubDockMixin
+    spawner.setdefault("service_url", f"http://127.0.0.1:{port}{prefix}services/{SERVICE}/")
+    spawner.setdefault("service_token_file", str(token_file))
+    spawner.setdefault("offers_gpu", settings.gpu_limit > 0)
+    _check_timeouts(c, settings)
+    return settings
+
+
+def _make_token(state: Path) -> Path:
+    """Return the file of the service's token, made once."""
+    path = state / "service_token"
+    if not path.exists():
+        work = path.with_name(f".service_token.{os.getpid()}")
+        work.touch(mode=0o600)
+        work.write_text(secrets.token_hex(32), encoding="ascii")
+        work.replace(path)
+    return path
+
+
+def _write_config(settings: HubDock) -> Path:
+    """Write the settings that differ from the defaults where the service and the CLI read them. They hold paths of secrets, never secrets."""
+    defaults = HubDock(state_dir=settings.state_dir)
+    names = sorted(HubDock.class_trait_names(config=True))
+    values = {name: getattr(settings, name) for name in names if name == "state_dir" or getattr(settings, name) != getattr(defaults, name)}
+    path = settings.state / "config.json"
+    work = path.with_name(f".config.json.{os.getpid()}")
+    work.touch(mode=0o600)
+    work.write_text(json.dumps({"HubDock": values}, indent=2) + "\n", encoding="utf-8")
+    work.replace(path)
+    return path
+
+
+def _add_service(hub: Any, token_file: Path, config_file: Path, port: int) -> None:
+    services = hub.get("services")
+    known = list(services) if isinstance(services, list) else []
+    if any(service.get("name") == SERVICE for service in known):
+        return
+    service = {
+        "name": SERVICE, "url": f"http://127.0.0.1:{port}", "api_token": token_file.read_text(encoding="ascii").strip(), "display": True,
+        "oauth_no_confirm": True, "oauth_client_allowed_scopes": [ACCESS, "servers!user", "read:users!user", "custom:hubdock:admin"],
+        "command": [sys.executable, "-m", "hubdock.service", "--config", str(config_file)],
+        "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
+    }  # fmt: skip
+    hub.services = [*known, service]
+
+
+def _add_roles(hub: Any) -> None:
+    """Let every user reach the service, beside what the admin gives the role ``user``; define the admins' scope."""
+    roles = hub.get("load_roles")
+    known = [dict(role) for role in roles] if isinstance(roles, list) else []
+    user = next((role for role in known if role.get("name") == "user"), None)
+    if user is None:
+        known.append({"name": "user", "scopes": ["self", ACCESS]})
+    else:
+        user["scopes"] = list(dict.fromkeys([*(user.get("scopes") or ["self"]), ACCESS]))
+    hub.load_roles = known
+    scopes = dict(hub.get("custom_scopes") or {})
+    scopes.setdefault("custom:hubdock:admin", {"description": "See every build, image and workspace of hubdock"})
+    hub.custom_scopes = scopes
+
+
+def _append(section: Any, name: str, value: str) -> None:
+    known = section.get(name)
+    section[name] = [*(known if isinstance(known, list) else []), value]
+
+
+def _reach_hub(c: Any) -> None:
+    """Make the hub listen where containers of its host can reach it, unless the admin said where."""
+    hub = c.JupyterHub
+    if any(name in hub for name in ("hub_ip", "hub_bind_url", "hub_connect_url", "hub_connect_ip")):
+        return
+    network = str(c.DockerSpawner.get("network_name", c.HubDockSpawner.get("network_name", "bridge")))
+    gateway = docker.find_gateway(network)
+    if gateway:
+        hub.hub_ip = gateway
+
+
+def _check_timeouts(c: Any, settings: HubDock) -> None:
+    """Refuse a start_timeout that would end a start while its build is within its own limit."""
+    for name in ("Spawner", "DockerSpawner", "HubDockSpawner", "HubDockMixin"):
+        given = c[name].get("start_timeout")
+        if given is not None and given <= settings.build_timeout:
+            raise ConfigError(
+                f"{name}.start_timeout ({given} s) must be longer than HubDock.build_timeout ({settings.build_timeout:g} s): a start waits for its build."
+            )
