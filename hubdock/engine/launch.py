@@ -60,10 +60,9 @@ def make_launch(a: Assembly, database: Database, tasks: TaskStore, user: str, se
         "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
         "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,
     }  # fmt: skip
-    return Launch(
-        image, a.workspace, tuple(mount.as_dict() for mount in mounts), {"HUBDOCK_REPO": a.remote.repo.url, "HUBDOCK_BRANCH": a.options.branch}, labels,
-        asdict(a.options.resources), make_start(a, user, current, keys),
-    )  # fmt: skip
+    env = {"HUBDOCK_REPO": a.remote.repo.url, "HUBDOCK_BRANCH": a.options.branch, "GIT_CONFIG_SYSTEM": "/tmp/hubdock/gitconfig"}  # noqa: S108
+    resources, start = asdict(a.options.resources), make_start(a, user, current, keys)
+    return Launch(image, a.workspace, tuple(mount.as_dict() for mount in mounts), env, labels, resources, start)
 
 
 def _distinct(keys: Iterator[str]) -> Iterator[str]:

@@ -24,7 +24,8 @@ async function listBranches() {
   }
   const names = [...found.branches, ...found.tags];
   list.replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
-  told.textContent = `${found.branches.length} branches, ${found.tags.length} tags: ${names.slice(0, 12).join(", ")}${names.length > 12 ? " …" : ""}`;
+  const count = (list, one, many) => `${list.length} ${list.length === 1 ? one : many}`;
+  told.textContent = `${count(found.branches, "branch", "branches")}, ${count(found.tags, "tag", "tags")}: ${names.slice(0, 12).join(", ")}${names.length > 12 ? " …" : ""}`;
   if (!ref.value) ref.value = found.default;
 }
 
