@@ -41,15 +41,20 @@ def make_server_name(repo: RepoURL, branch: str) -> str:
     return f"{name}-{tail}-{digest}"
 
 
-def make_workspace_volume(user: str, server: str, repo: RepoURL, branch: str) -> str:
+def make_workspace_volume(prefix: str, user: str, server: str, repo: RepoURL, branch: str) -> str:
     """Return the volume of one user's, one server's workspace of one hypothesis."""
     digest = make_hash(user, server, repo.canonical, branch, length=16)
-    return f"hubdock-work-{make_slug(user, 24)}-{make_slug(repo.name, 24)}-{make_slug(branch, 24)}-{digest}"
+    return f"{prefix}-work-{make_slug(user, 24)}-{make_slug(repo.name, 24)}-{make_slug(branch, 24)}-{digest}"
 
 
-def make_home_volume(user: str) -> str:
+def make_home_volume(prefix: str, user: str) -> str:
     """Return the volume of one user's settings and history."""
-    return f"hubdock-home-{make_slug(user, 32)}-{make_hash(user, length=12)}"
+    return f"{prefix}-home-{make_slug(user, 32)}-{make_hash(user, length=12)}"
+
+
+def make_data_volume(prefix: str) -> str:
+    """Return the volume of the data store, which all users read."""
+    return f"{prefix}-data"
 
 
 def make_directory(repo: RepoURL) -> str:

@@ -14,7 +14,7 @@ import uv
 from hubdock.core.contract import BaseImage
 from hubdock.core.dockerfile import GID, UID
 from hubdock.core.keys import CodeInputs, EnvironmentInputs, ImageInputs
-from hubdock.core.naming import make_directory, make_scope_name, make_tag
+from hubdock.core.naming import make_data_volume, make_directory, make_scope_name, make_tag
 from hubdock.core.options import Options
 from hubdock.core.plan import Plan
 from hubdock.core.project import HOME
@@ -28,7 +28,6 @@ from hubdock.engine.work import GUEST
 RECIPE_VERSION = 1
 LAYER_VERSION = 1
 POLICY = "submodules left out, LFS pointers kept"
-STORE_VOLUME = "hubdock-data"
 
 
 @cache
@@ -156,7 +155,7 @@ def make_data_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
     """Return the task that fetches the data."""
     assert a.dataset
     return _common(settings) | {
-        "image": a.prepared, "volume": STORE_VOLUME, "network": settings.data_network, "scope": a.dataset.scope_directory, "outs": list(a.dataset.outs),
+        "image": a.prepared, "volume": make_data_volume(settings.volume_prefix), "network": settings.data_network, "scope": a.dataset.scope_directory, "outs": list(a.dataset.outs),
         "remotes": a.dataset.remotes, "size": a.dataset.size,
     }  # fmt: skip
 

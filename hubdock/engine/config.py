@@ -114,6 +114,11 @@ class HubDock(Configurable):
     ).tag(config=True)
     data_network = Unicode("bridge", help="""Docker network of the containers that fetch data. Default: bridge.""").tag(config=True)
 
+    volume_prefix = Unicode(
+        "hubdock",
+        help="""Start of the names of the Docker volumes that hubdock makes: homes, workspaces and the data store. Two hubs on one Docker host need
+        two. Default: hubdock.""",
+    ).tag(config=True)
     build_timeout = Float(3600.0, min=10, help="""Seconds after which a build is ended. Default: an hour.""").tag(config=True)
     max_parallel_builds = Int(4, min=1, help="""How many builds run at once. Default: 4.""").tag(config=True)
     cancel_grace = Float(

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hubdock.core.errors import BackendError
-from hubdock.core.naming import make_home_volume, make_workspace_volume
+from hubdock.core.naming import make_data_volume, make_home_volume, make_workspace_volume
 from hubdock.core.project import HOME
 from hubdock.drivers.docker import VolumeMount
 from hubdock.drivers.mirror import find_directory
-from hubdock.engine.assembly import STORE_VOLUME, Assembly
+from hubdock.engine.assembly import Assembly
+from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.planner import find_data, find_image
 from hubdock.engine.tasks import TaskStore
@@ -41,7 +42,7 @@ class Launch:
         return asdict(self)
 
 
-def make_launch(a: Assembly, database: Database, tasks: TaskStore, user: str, server: str) -> Launch:
+def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskStore, user: str, server: str) -> Launch:
     """Return how to launch what an assembly describes, for one user's server, and remember its workspace.
 
     Raises BackendError if the image was removed since it was made.
@@ -50,12 +51,13 @@ def make_launch(a: Assembly, database: Database, tasks: TaskStore, user: str, se
     image = find_image("image", a.image.key, a.image.canonical)
     if image is None:
         raise BackendError("The image was removed a moment ago. Start again: it is made anew.")
-    volume = make_workspace_volume(user, server, a.options.repo, a.options.branch)
+    prefix = settings.volume_prefix
+    volume = make_workspace_volume(prefix, user, server, a.options.repo, a.options.branch)
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.options.branch}
     current = a.dataset.inputs.key if a.dataset else ""
     keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key)))
-    mounts = [VolumeMount(make_home_volume(user), HOME), VolumeMount(volume, a.workspace)]
-    mounts += [VolumeMount(STORE_VOLUME, f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
+    mounts = [VolumeMount(make_home_volume(prefix, user), HOME), VolumeMount(volume, a.workspace)]
+    mounts += [VolumeMount(make_data_volume(prefix), f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
     labels = {
         "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
         "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,

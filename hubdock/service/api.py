@@ -250,12 +250,12 @@ async def describe_launch(handler: APIHandler, build: Build, user: str, server: 
     described: dict[str, Any] = {"build": build.as_dict(), "launch": None}
     if build.done.is_set() and build.error is None:
         engine = handler.engine
-        launch = await engine.builds.in_thread(make_launch, build.assembly, engine.database, engine.tasks, user, server)
+        launch = await engine.builds.in_thread(make_launch, engine.settings, build.assembly, engine.database, engine.tasks, user, server)
         described["launch"] = launch.as_dict()
     return described
 
 
 def make_archive(engine: Any, assembly: Assembly, user: str, server: str) -> bytes:
     """Return the tar of what goes into the container before it starts."""
-    launch = make_launch(assembly, engine.database, engine.tasks, user, server)
+    launch = make_launch(engine.settings, assembly, engine.database, engine.tasks, user, server)
     return docker.make_archive(find_start_files(engine.settings.state, assembly, launch))
