@@ -54,10 +54,11 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     prefix = settings.volume_prefix
     volume = make_workspace_volume(prefix, user, server, a.options.repo, a.options.branch)
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.options.branch}
+    store = make_data_volume(prefix)
     current = a.dataset.inputs.key if a.dataset else ""
-    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key)))
+    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key, store)))
     mounts = [VolumeMount(make_home_volume(prefix, user), HOME), VolumeMount(volume, a.workspace)]
-    mounts += [VolumeMount(make_data_volume(prefix), f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
+    mounts += [VolumeMount(store, f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
     labels = {
         "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
         "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,

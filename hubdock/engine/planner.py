@@ -13,7 +13,7 @@ from dataclasses import replace
 from hubdock.core.contract import BaseImage, check_roots
 from hubdock.core.errors import HubDockError, InvalidRef, RecipeError
 from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
-from hubdock.core.naming import make_tag
+from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.core.options import Options
 from hubdock.core.plan import Part, Plan, State, find_tensorflow_notice
 from hubdock.core.recipe import Recipe
@@ -184,7 +184,7 @@ class Planner:
         if a.dataset is None:
             return Part("data", State.NONE)
         key = a.dataset.inputs.key
-        if find_data(self.tasks, key):
+        if find_data(self.tasks, key, make_data_volume(self.settings.volume_prefix)):
             return Part("data", State.READY, key)
         return replace(self._pending("data", key, ("not in the store",)), size=a.dataset.size or None)
 
@@ -211,14 +211,14 @@ def find_image(kind: str, key: str, inputs: str) -> str | None:
     return str(found["Id"])
 
 
-def find_data(tasks: TaskStore, key: str) -> bool:
-    """True if the store holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""
+def find_data(tasks: TaskStore, key: str, volume: str) -> bool:
+    """True if the store's volume holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""
     latest = tasks.latest("data", key)
     result = latest.result() if latest else None
-    if result is None or result.error is not None or not result.data.get("volume"):
+    if result is None or result.error is not None or result.data.get("volume") != volume:
         return False
-    volume = docker.inspect_volume(result.data["volume"])
-    return volume is not None and volume.get("CreatedAt") == result.data["volume_created"]
+    found = docker.inspect_volume(volume)
+    return found is not None and found.get("CreatedAt") == result.data["volume_created"]
 
 
 def _without_parts(a: Assembly) -> tuple[str, ...]:
