@@ -6,11 +6,13 @@ import contextlib
 import os
 import signal
 import subprocess
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 GRACE = 2.0
+_started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
 class DeadlineExceeded(Exception):
@@ -61,9 +63,19 @@ def start(
     if max_file is not None:
         argv = ["/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"', str(max_file // 512), *argv]
     with stdout.open("wb") if stdout else contextlib.nullcontext(subprocess.PIPE) as output:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             list(argv), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, env=dict(env), start_new_session=True
         )
+    _started.add(child)
+    return child
+
+
+def kill_all() -> None:
+    """Kill every program that `start` started and that runs still, whichever thread waits for it: for a process that is about to end."""
+    for process in list(_started):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def end(process: subprocess.Popen[bytes], first: int = signal.SIGTERM) -> None:

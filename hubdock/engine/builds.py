@@ -17,7 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from hubdock.core.errors import BuildCancelled, BuildError, HubDockError
 from hubdock.core.events import Event, Kind, Phase
@@ -25,13 +26,15 @@ from hubdock.core.plan import State
 from hubdock.engine import assembly as specs
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.config import HubDock
-from hubdock.engine.database import BuildRow, Database, TaskRow
+from hubdock.engine.database import Database
 from hubdock.engine.planner import Planner, make_base_key
+from hubdock.engine.rows import make_row, make_task_row
 from hubdock.engine.tasks import Attempt, Result, TaskStore, reap
 
 log = logging.getLogger("hubdock")
 T = TypeVar("T")
 THREADS = 32
+CANCELS = 3
 _POLL = 0.05
 
 
@@ -49,6 +52,7 @@ class Build:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     runner: asyncio.Task[None] | None = None
 
     def tell(self, phase: Phase, message: str = "", error: HubDockError | None = None) -> None:
@@ -78,6 +82,7 @@ class Builds:
         self.by_id: dict[str, Build] = {}
         self.listeners: list[Callable[[Attempt, Result], None]] = []
         self._running: dict[tuple[str, str], asyncio.Task[Result]] = {}
+        self._holds: dict[Path, IO[bytes]] = {}
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run something that blocks, beside the event loop."""
@@ -107,13 +112,26 @@ class Builds:
             await self.cancel(build)
 
     async def cancel(self, build: Build) -> None:
-        """End a build now, and its tasks unless another build needs them."""
-        needed = {a.path for other in self.by_id.values() if other is not build and not other.done.is_set() for a in other.attempts.values()}
-        for attempt in build.attempts.values():
-            if attempt.path not in needed:
-                await self.in_thread(attempt.cancel)
+        """End a build now, and its tasks unless another build needs them, in this process or in another."""
         if build.runner is not None:
             build.runner.cancel()
+            await asyncio.wait([build.runner])
+        for attempt in build.attempts.values():
+            if not self._find_waiting(attempt.kind, attempt.key):
+                await self._end(attempt)
+
+    async def _end(self, attempt: Attempt) -> None:
+        """Let go of an attempt, and end it if no other process holds it."""
+        hold = self._holds.pop(attempt.path, None)
+        if hold is not None:
+            hold.close()
+        follower = self._running.get((attempt.kind, attempt.key))
+        if not await self.in_thread(attempt.cancel) and follower is not None:
+            follower.cancel()
+
+    async def settle(self) -> None:
+        """Wait until no task is under way in this process: after `cancel`, until the workers have cleaned up."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def _forget_old(self, keep: int = 500) -> None:
         ended = [build for build in self.by_id.values() if build.done.is_set()]
@@ -142,8 +160,10 @@ class Builds:
                 await self._remember(build)
 
     async def _remember(self, build: Build) -> None:
-        with contextlib.suppress(HubDockError):
-            await self.in_thread(self.database.write_build, make_row(build))
+        """Write down how a build is. The lock keeps an older state from being written over a newer one."""
+        async with build.writing:
+            with contextlib.suppress(HubDockError):
+                await self.in_thread(self.database.write_build, make_row(build))
 
     def _fail(self, build: Build, error: HubDockError) -> None:
         build.finished, build.error = time.time(), error
@@ -198,7 +218,7 @@ class Builds:
             known.add_done_callback(lambda _: self._running.pop((kind, key), None))
         else:
             latest = await self.in_thread(self.tasks.latest, kind, key)
-            if latest is not None:
+            if latest is not None and latest.running():
                 build.attempts[kind] = latest
         result = await asyncio.shield(known)
         if result.error is not None:
@@ -209,15 +229,45 @@ class Builds:
         past = await self.in_thread(self.database.last_task, kind)
         spec["past"] = json.loads(past.steps) if past else {}
         async with self.slots:
-            attempt = await self.in_thread(self.tasks.start, kind, key, spec)
-            for other in self.by_id.values():
-                if other is build or (not other.done.is_set() and _wants(other, kind, key)):
-                    other.attempts[kind] = attempt
-            result = await self._follow(attempt)
+            for _ in range(CANCELS):  # an attempt that somebody else cancelled a moment ago is no answer for those who want it now
+                if not self._find_waiting(kind, key):
+                    return Result(Phase.CANCELLED, 0.0, 0.0, BuildCancelled("The build was cancelled."))
+                attempt = await self.in_thread(self.tasks.start, kind, key, spec)
+                result = await self._attend(attempt)
+                if result.status is not Phase.CANCELLED:
+                    break
         await self.in_thread(self._record, attempt, result, build)
         for listener in self.listeners:
             listener(attempt, result)
         return result
+
+    def _find_waiting(self, kind: str, key: str) -> list[Build]:
+        """Return the builds that wait for a task, or will."""
+        return [build for build in self.by_id.values() if not build.done.is_set() and self._wants(build, kind, key)]
+
+    def _wants(self, build: Build, kind: str, key: str) -> bool:
+        a = build.assembly
+        if kind == "base":
+            return a.base is None and make_base_key(self.settings, a.base_reference) == key
+        keys = {"environment": a.environment and a.environment.key, "image": a.image and a.image.key, "data": a.dataset and a.dataset.inputs.key}
+        return keys.get(kind) == key
+
+    async def _attend(self, attempt: Attempt) -> Result:
+        """Hold an attempt until it ends. If everybody left while it was being started, end it."""
+        self._holds[attempt.path] = attempt.hold()
+        waiting = self._find_waiting(attempt.kind, attempt.key)
+        for build in waiting:
+            build.attempts[attempt.kind] = attempt
+        try:
+            for build in waiting:
+                await self._remember(build)
+            if not waiting:
+                await self._end(attempt)
+            return await self._follow(attempt)
+        finally:
+            hold = self._holds.pop(attempt.path, None)
+            if hold is not None:
+                hold.close()
 
     async def _follow(self, attempt: Attempt) -> Result:
         """Wait for a worker's end without asking all the time: its pidfd becomes readable."""
@@ -240,33 +290,8 @@ class Builds:
         return result
 
     def _record(self, attempt: Attempt, result: Result, build: Build) -> None:
-        """Remember a finished task: its duration for estimates, its inputs to explain the next one; a base's record."""
-        inputs: dict[str, Any] = {}
-        a = build.assembly
-        if attempt.kind == "environment" and a.environment:
-            inputs = {"inputs": a.environment.as_dict(), "recipe": specs.describe_recipe(a.source)}
-        row = TaskRow(
-            id=attempt.identity, kind=attempt.kind, key=attempt.key, repo=a.remote.repo.canonical, status=str(result.status), finished=result.finished,
-            seconds=round(result.finished - result.started, 3), steps=json.dumps(result.steps), inputs=json.dumps(inputs),
-        )  # fmt: skip
-        self.database.record_task(row)
+        """Remember a finished task, and a base's record."""
+        self.database.record_task(make_task_row(attempt, result, build.assembly))
         if attempt.kind == "base" and result.error is None:
             base = result.data["base"]
             self.database.write_base(base["reference"], result.data["prepared"], json.dumps(base))
-
-
-def _wants(build: Build, kind: str, key: str) -> bool:
-    a = build.assembly
-    keys = {"environment": a.environment and a.environment.key, "image": a.image and a.image.key, "data": a.dataset and a.dataset.inputs.key}
-    return keys.get(kind) == key
-
-
-def make_row(build: Build) -> BuildRow:
-    """Return what the database keeps of a build."""
-    a = build.assembly
-    return BuildRow(
-        id=build.identity, created=build.created, finished=build.finished, status=str(build.phase), repo=a.remote.repo.canonical, ref=a.options.ref,
-        commit=a.ref.commit, image=a.image.key if a.image else "", options=json.dumps(a.options.as_dict()), users=json.dumps(sorted(build.users)),
-        tasks=json.dumps({part: [attempt.kind, attempt.key, attempt.path.name] for part, attempt in build.attempts.items()}),
-        error=json.dumps(build.error.as_dict()) if build.error else "",
-    )  # fmt: skip

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hubdock.core.errors import BackendError, BuildError, HubDockError, from_dict
 from hubdock.core.events import Event, Phase, parse_event
@@ -111,17 +111,25 @@ class Attempt:
         os.close(descriptor)
         return None
 
-    def cancel(self) -> None:
-        """Ask the worker to stop: it ends its solve or container, writes a result, and leaves."""
-        descriptor = self.open_pid()
-        if descriptor is None:
-            return
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(descriptor)
+    def hold(self) -> IO[bytes]:
+        """Say that this process waits for the attempt until it closes what is returned, or dies."""
+        file = (self.path / "waiters").open("ab")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return file
+
+    def cancel(self) -> bool:
+        """Ask the worker to stop: it ends its solve or container, writes a result, and leaves. Return False if somebody still holds the attempt."""
+        with (self.path / "waiters").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            descriptor = self.open_pid()
+            if descriptor is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                os.close(descriptor)
+        return True
 
     def read_events(self, offset: int = 0) -> Iterator[tuple[int, Event]]:
         """Yield (offset after it, event) for each whole line from a byte offset on."""

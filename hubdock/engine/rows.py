@@ -1,0 +1,35 @@
+"""What the database keeps of builds and tasks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from hubdock.engine.assembly import Assembly, describe_recipe
+from hubdock.engine.database import BuildRow, TaskRow
+from hubdock.engine.tasks import Attempt, Result
+
+if TYPE_CHECKING:
+    from hubdock.engine.builds import Build
+
+
+def make_row(build: Build) -> BuildRow:
+    """Return what is kept of a build, as it is now."""
+    a = build.assembly
+    return BuildRow(
+        id=build.identity, created=build.created, finished=build.finished, status=str(build.phase), repo=a.remote.repo.canonical, ref=a.options.ref,
+        commit=a.ref.commit, image=a.image.key if a.image else "", options=json.dumps(a.options.as_dict()), users=json.dumps(sorted(build.users)),
+        tasks=json.dumps({part: [attempt.kind, attempt.key, attempt.path.name] for part, attempt in build.attempts.items()}),
+        error=json.dumps(build.error.as_dict()) if build.error else "",
+    )  # fmt: skip
+
+
+def make_task_row(attempt: Attempt, result: Result, a: Assembly) -> TaskRow:
+    """Return what is kept of a finished task: its duration for estimates, its inputs to explain the next one."""
+    inputs: dict[str, Any] = {}
+    if attempt.kind == "environment" and a.environment:
+        inputs = {"inputs": a.environment.as_dict(), "recipe": describe_recipe(a.source)}
+    return TaskRow(
+        id=attempt.identity, kind=attempt.kind, key=attempt.key, repo=a.remote.repo.canonical, status=str(result.status), finished=result.finished,
+        seconds=round(result.finished - result.started, 3), steps=json.dumps(result.steps), inputs=json.dumps(inputs),
+    )  # fmt: skip
