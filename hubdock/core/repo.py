@@ -13,7 +13,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hubdock.core.errors import ConfigError, InvalidRepoURL, RepoNotAllowed
 
@@ -21,8 +21,11 @@ MAX_URL = 2048
 _DEFAULT_PORT = {"https": 443, "http": 80, "ssh": 22}
 _SHORT_SSH = re.compile(r"^(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9._-]+):(?P<path>[^:].*)$")
 _LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)$")
-_PATH = re.compile(r"^[A-Za-z0-9._~%+@!$&'()*,;=:/-]+$")
+_PATH = re.compile(r"^(?:[A-Za-z0-9._~+@!$&'()*,;=:/-]|%[0-9A-Fa-f]{2})+$")
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _USER = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))  # RFC 6052 (NAT64), RFC 4291 2.5.5.1
 _EXAMPLE = "for example https://github.com/team/project"
 
 
@@ -96,7 +99,7 @@ def parse_repo_url(text: object) -> RepoURL:
 def _parse_short(text: str) -> RepoURL:
     if "::" in text:
         raise _invalid("This transport is not accepted. Use https:// or ssh://, " + _EXAMPLE + ".")
-    match = _SHORT_SSH.match(text)
+    match = _SHORT_SSH.fullmatch(text)
     if match:
         return _make("ssh", match["host"], None, match["path"].lstrip("/"), match["user"])
     if text.startswith(("/", ".", "~")):
@@ -111,8 +114,8 @@ def _parse_full(text: str) -> RepoURL:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise _invalid("The host or port of the repository's address can't be read. Check it.") from error
+    except ValueError:  # its text may repeat a part of a password
+        raise _invalid("The host or port of the repository's address can't be read. Check it.") from None
     if parts.password is not None or (parts.username is not None and scheme != "ssh"):
         raise _invalid("The address holds a user name or a password. Remove everything before “@”: credentials are never taken from an address.")
     if parts.query or parts.fragment or "?" in text or "#" in text:
@@ -121,25 +124,32 @@ def _parse_full(text: str) -> RepoURL:
 
 
 def _make(scheme: str, host: str, port: int | None, path: str, user: str) -> RepoURL:
-    if user and not _USER.match(user):
+    if user and not _USER.fullmatch(user):
         raise _invalid("The user name in the repository's address holds characters that are not accepted.")
     if port is not None and not 1 <= port <= 65535:
         raise _invalid("The port in the repository's address must be between 1 and 65535.")
+    host = _parse_host(host)
     path, suffix = _parse_path(path)
-    return RepoURL(scheme, _parse_host(host), port or _DEFAULT_PORT[scheme], path, user, suffix)
+    return RepoURL(scheme, host, port or _DEFAULT_PORT[scheme], path, user, suffix)
 
 
 def _parse_path(path: str) -> tuple[str, str]:
-    path = path.rstrip("/")
+    path = _ENCODED.sub(_decode, path.rstrip("/"))
     suffix = ".git" if path.endswith(".git") and not path.endswith("/.git") else ""
     path = path.removesuffix(".git") if suffix else path
     if not path:
         raise _invalid("The address names a host but no repository on it, " + _EXAMPLE + ".")
-    if not _PATH.match(path) or path.startswith("-"):
+    if not _PATH.fullmatch(path) or any(c in "/\\" or ord(c) < 32 or ord(c) == 127 for code in _ENCODED.findall(path) for c in unquote(code, "latin-1")):
         raise _invalid("The path of the repository's address holds characters that are not accepted.")
-    if any(part in {"", ".", "..", "%2e", "%2e%2e"} or part.startswith("-") for part in path.lower().split("/")):
+    if any(part in {"", ".", ".."} or part.startswith("-") for part in path.split("/")):
         raise _invalid("The path of the repository's address holds an empty part, “..” or a part that starts with “-”.")
     return path, suffix
+
+
+def _decode(code: re.Match[str]) -> str:
+    """Return a percent-encoded character in its normal form (RFC 3986, 6.2.2), so that “%2e%2e” is seen and spellings meet."""
+    character = unquote(code[0], "latin-1")
+    return character if _UNRESERVED.match(character) else code[0].upper()
 
 
 def _parse_host(host: str) -> str:
@@ -147,6 +157,8 @@ def _parse_host(host: str) -> str:
         raise _invalid("The address names no host, " + _EXAMPLE + ".")
     if ":" in host:
         try:
+            if "%" in host:
+                raise ValueError("a zone names an interface of one machine")
             return str(ipaddress.IPv6Address(host))
         except ValueError as error:
             raise _invalid("The host of the repository's address is no valid IPv6 address.") from error
@@ -155,7 +167,7 @@ def _parse_host(host: str) -> str:
     except UnicodeError as error:
         raise _invalid("The host of the repository's address is not a valid name.") from error
     labels = host.split(".")
-    if not all(_LABEL.match(label) for label in labels) or len(host) > 253:
+    if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
         raise _invalid("The host of the repository's address is not a valid name.")
     if re.fullmatch(r"(0x[0-9a-f]+|[0-9]+)", labels[-1]):
         # Everything that inet_aton reads as an address but that is not written as one: 0x7f000001, 017700000001, 127.1
@@ -206,10 +218,6 @@ class RepoPolicy:
         """True if the admin wrote this very host down, so that a private address behind it is meant."""
         return repo.origin in self.hosts or repo.host in self.hosts
 
-    def holds_git_host(self, host: str) -> bool:
-        """True if a requirement may be installed from a git repository on this host."""
-        return any(fnmatch.fnmatchcase(host, pattern.partition("://")[2].partition(":")[0] or pattern) for pattern in self.hosts)
-
 
 def make_policy(hosts: Sequence[str], repos: Sequence[str] = ()) -> RepoPolicy:
     """Return the policy of two lists of the configuration. Raises ConfigError for an entry that could never match."""
@@ -229,8 +237,19 @@ def make_policy(hosts: Sequence[str], repos: Sequence[str] = ()) -> RepoPolicy:
 
 
 def is_private_address(address: str) -> bool:
-    """True for addresses that a repository of the open internet never has: loopback, private, link-local (metadata), multicast, reserved."""
+    """True for addresses that a repository of the open internet never has: loopback, private, link-local (metadata), multicast, reserved.
+
+    The same for IPv6 addresses that stand for such an IPv4 one (mapped, 6to4, Teredo, NAT64).
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
+    if isinstance(ip, ipaddress.IPv6Address):
+        return any(is_private_address(str(inner)) for inner in _find_inner(ip)) or (ip.ipv4_mapped is None and (not ip.is_global or ip.is_multicast))
     return not ip.is_global or ip.is_multicast
+
+
+def _find_inner(ip: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that a connection to an IPv6 one may end at."""
+    found = [ip.ipv4_mapped, ip.sixtofour, ip.teredo[1] if ip.teredo else None]
+    if any(ip in network for network in _EMBEDDING):
+        found.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    return [inner for inner in found if inner is not None]
