@@ -1,0 +1,80 @@
+"""A real Docker Engine, one hub for most tests, one git and DVC server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from config.demo.server import Server
+from tests.kit.hub import Hub, find_base, find_gateway, find_proxy
+from tests.kit.repos import Project
+
+CDI = Path("/etc/cdi/hubdock-test.json")
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> docker.DockerClient:
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker Engine answers: {error}")
+    try:
+        client.images.get(find_base())
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"the base image {find_base()} is not here; `make base` makes it")
+    return client
+
+
+@pytest.fixture(scope="session")
+def server(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The git and DVC server, at an address that both this machine and containers reach."""
+    running = Server(tmp_path_factory.mktemp("remote"), find_gateway()).start()
+    yield running
+    running.shutdown()
+
+
+@pytest.fixture
+def project(server: Server, tmp_path: Path) -> Project:
+    """A new, empty repository."""
+    return Project(server, tmp_path, "project")
+
+
+@pytest.fixture(scope="session")
+def gpus() -> Iterator[list[str]]:
+    """Two devices by CDI (https://github.com/cncf-tags/container-device-interface): stand-ins for GPUs, with the engine's real device request."""
+    devices = [{"name": str(n), "containerEdits": {"env": [f"HUBDOCK_TEST_GPU_{n}=yes"], "deviceNodes": [{"path": f"/dev/hubdock-gpu{n}", "hostPath": "/dev/null"}]}} for n in range(2)]
+    CDI.parent.mkdir(parents=True, exist_ok=True)
+    CDI.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "hubdock.test/gpu", "devices": devices}))
+    yield ["hubdock.test/gpu=0", "hubdock.test/gpu=1"]
+    CDI.unlink()
+
+
+@pytest.fixture(scope="session")
+def hub_settings(server: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
+    return {
+        "HubDock": {
+            "allowed_hosts": [server.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0,
+            "base_images": {"other": find_base()},
+        },
+        "HubDockSpawner": {"gpu_devices": gpus},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def hub(docker_engine: docker.DockerClient, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The hub that most tests share."""
+    if find_proxy() is None:
+        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
+    running = Hub(tmp_path_factory.mktemp("hub"), hub_settings)
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+        running.clean()
+        shutil.rmtree(running.state, ignore_errors=True)

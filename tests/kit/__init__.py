@@ -1,0 +1,1 @@
+"""What the suites share: a real hub, real repositories, BuildKit's own record."""

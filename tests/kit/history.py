@@ -1,0 +1,111 @@
+"""BuildKit's own record of its solves, from the engine's gRPC API (``moby.buildkit.v1.Control/ListenBuildHistory``): builds are counted, not assumed.
+
+The messages are read by hand: https://github.com/moby/buildkit/blob/master/api/services/control/control.proto.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+SOCKET = "/var/run/docker.sock"
+_UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(1 << 16):
+            target.sendall(chunk)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _bridge(listener: socket.socket) -> None:
+    """Lead each connection to the engine's /grpc, which wants to be upgraded from HTTP/1.1 first."""
+    while True:
+        try:
+            near, _ = listener.accept()
+        except OSError:
+            return
+        far = socket.socket(socket.AF_UNIX)
+        far.connect(SOCKET)
+        far.sendall(_UPGRADE)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += far.recv(1)
+        assert b" 101 " in head.split(b"\r\n")[0], head
+        threading.Thread(target=_pipe, args=(near, far), daemon=True).start()
+        threading.Thread(target=_pipe, args=(far, near), daemon=True).start()
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield (number, value) of the fields of a protobuf message."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    while at < len(message):
+        tag = varint()
+        kind = tag & 7
+        if kind == 0:
+            yield tag >> 3, varint()
+        elif kind == 2:
+            size = varint()
+            yield tag >> 3, message[at : at + size]
+            at += size
+        else:
+            at += 8 if kind == 1 else 4
+
+
+def list_solves() -> dict[str, str]:
+    """Return ``{ref: configuration of the image that came out, or empty}`` of every solve that BuildKit remembers."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = str(Path(directory) / "buildkit.sock")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        threading.Thread(target=_bridge, args=(listener,), daemon=True).start()
+        solves = {}
+        with grpc.insecure_channel(f"unix:{path}", options=[("grpc.default_authority", "docker")]) as channel:
+            call = channel.unary_stream("/moby.buildkit.v1.Control/ListenBuildHistory", lambda value: value, lambda value: value)
+            for event in call(b"\x18\x01", timeout=20):  # early_exit = true
+                for number, value in _fields(event):
+                    if number == 2 and isinstance(value, bytes):  # BuildHistoryEvent.record
+                        record = list(_fields(value))
+                        ref = next(item.decode() for name, item in record if name == 1 and isinstance(item, bytes))
+                        answers = b"".join(item for name, item in record if name == 9 and isinstance(item, bytes))  # ExporterResponse
+                        solves[ref] = answers.decode("utf-8", "replace")
+        listener.close()
+        return solves
+
+
+class SolveCounter:
+    """Counts the solves since it was made. BuildKit keeps the last 50 or so, so count over short spans."""
+
+    def __init__(self) -> None:
+        self._before = set(list_solves())
+
+    def new(self, kind: str, needle: str = "") -> int:
+        """Return how many solves made a kind of hubdock's images ("environment", "image") whose labels hold a text."""
+        wanted = f'"hubdock.kind":"{kind}"'
+        return sum(1 for ref, text in list_solves().items() if ref not in self._before and wanted in text and needle in text)
+
+    def all(self) -> int:
+        """Return how many solves there were, of whatever, failed ones too."""
+        return len(set(list_solves()) - self._before)
