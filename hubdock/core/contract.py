@@ -82,15 +82,25 @@ def _major(version: str) -> int | None:
         return None
 
 
+def _is_within(version: str, wanted: SpecifierSet) -> bool:
+    try:
+        return wanted.contains(Version(version), prereleases=True)
+    except InvalidVersion:  # ``===`` takes any text
+        return False
+
+
 def check_roots(recipe: Recipe, roots: tuple[str, ...]) -> None:
-    """Raise RecipeError for a requirement that pins one of the roots outside its range: no resolver is needed to see that."""
+    """Raise RecipeError for a requirement that pins one of the roots outside its range: no resolver is needed to see that.
+
+    A line with an environment marker is left to the resolver, which knows whether it counts.
+    """
     wanted = {root.partition(">")[0]: SpecifierSet(root[len(root.partition(">")[0]) :]) for root in roots}
     for line in recipe.lines:
-        if line.kind is not LineKind.PACKAGE or line.name not in wanted or not line.pinned:
+        if line.kind is not LineKind.PACKAGE or line.name not in wanted or not line.pinned or ";" in line.text:
             continue
         exact = line.value.replace("===", "==").split(",")
         version = next(part.strip()[2:] for part in exact if part.strip().startswith("=="))
-        if version not in wanted[line.name]:
+        if not _is_within(version, wanted[line.name]):
             raise RecipeError(
                 f"{line.text} breaks Jupyter on this hub, which needs {line.name}{wanted[line.name]}. Loosen or remove the line.",
                 file=line.file, line=line.line,

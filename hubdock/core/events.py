@@ -74,13 +74,18 @@ def parse_event(line: str | bytes) -> Event:
     values = json.loads(line)
     if not isinstance(values, dict):
         raise ValueError("an event is a JSON object")
-    phase = values.get("phase")
-    return Event(
-        kind=Kind(values["kind"]),
-        time=float(values["time"]),
-        part=str(values.get("part", "")),
-        phase=None if phase is None else Phase(phase),
-        message=str(values.get("message", "")),
-        percent=values.get("percent"),
-        error=values.get("error"),
-    )
+    phase, percent, error = values.get("phase"), values.get("percent"), values.get("error")
+    if not (error is None or isinstance(error, dict)):
+        raise ValueError("an event's error is a JSON object")
+    try:
+        return Event(
+            kind=Kind(values["kind"]),
+            time=float(values["time"]),
+            part=str(values.get("part", "")),
+            phase=None if phase is None else Phase(phase),
+            message=str(values.get("message", "")),
+            percent=None if percent is None else float(percent),
+            error=error,
+        )
+    except (KeyError, TypeError) as problem:
+        raise ValueError("an event lacks its kind or time, or has a wrong type") from problem

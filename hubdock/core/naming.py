@@ -59,8 +59,7 @@ def make_data_volume(prefix: str) -> str:
 
 def make_directory(repo: RepoURL) -> str:
     """Return the directory of the workspace: the repository's name as ``git clone`` would write it, without what a shell would trip over."""
-    name = _DIRECTORY.sub("-", repo.name).strip("-.") or "work"
-    return name[:64]
+    return _DIRECTORY.sub("-", repo.name).strip("-.")[:64].rstrip("-.") or "work"
 
 
 def make_tag(kind: str, key: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdock.core.errors import InvalidOption, InvalidRef
-from hubdock.core.refs import make_short, parse_ref
+from hubdock.core.refs import make_short, parse_new_branch, parse_ref
 from hubdock.core.repo import RepoURL, parse_repo_url
 from hubdock.core.resources import Resources, format_bytes, parse_bytes, parse_cpu, parse_gpu
 
@@ -53,8 +53,8 @@ def parse_options(raw: object) -> Options:
             raise InvalidOption(_REFUSED.get(shown, f"The option {shown!r} is unknown. Known: {', '.join(FIELDS)}."), field=shown)
     repo = parse_repo_url(raw.get("repo") if raw.get("repo") is not None else "")
     ref = parse_ref(raw.get("ref") if raw.get("ref") is not None else "")
-    new_branch = parse_ref(raw["new_branch"], "new_branch") if raw.get("new_branch") not in (None, "") else ""
-    if new_branch and new_branch == ref:
+    new_branch = parse_new_branch(raw["new_branch"]) if raw.get("new_branch") not in (None, "") else ""
+    if new_branch and new_branch == make_short(ref) and not ref.startswith("refs/tags/"):
         raise InvalidRef("The new branch has the name of the branch it starts from. Choose another name, or leave it empty.", field="new_branch")
     resources = Resources(
         parse_cpu(raw.get("cpu")), parse_bytes(raw.get("memory"), "memory"), parse_bytes(raw.get("shm"), "shm"), parse_gpu(raw.get("gpu"))

@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import Any
 
 _DECODER = json.JSONDecoder()
+# What a chunk may end with inside a literal or a number, which json reports as wrong where it begins.
+_CUT = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-?(?:I(?:n(?:f(?:i(?:n(?:i(?:t)?)?)?)?)?)?)?|\.|\.?[eE][+-]?)?")
 MAX_OBJECT = 16 * 1024 * 1024
 
 
@@ -41,10 +43,14 @@ class JSONStream:
                 continue
             try:
                 value, end = _DECODER.raw_decode(self._text)
-            except json.JSONDecodeError:
+            except json.JSONDecodeError as error:
                 if len(self._text) > MAX_OBJECT:
                     self._text = ""
-                return
+                if not _is_text(self._text, error):
+                    return
+                line, _, self._text = self._text.partition("\n")
+                yield line.rstrip("\r")
+                continue
             self._text = self._text[end:]
             yield value
 
@@ -52,6 +58,13 @@ class JSONStream:
         """Return what was left unfinished."""
         rest, self._text = self._text.strip(), ""
         return rest
+
+
+def _is_text(text: str, error: json.JSONDecodeError) -> bool:
+    """True if what starts with a brace is no beginning of an object, whatever follows: its fault is not that it ends early."""
+    rest = text[error.pos :].strip()
+    cut = error.msg.startswith("Unterminated") or _CUT.fullmatch(rest) or (error.msg.startswith("Invalid \\") and len(rest) < len("\\uXXXX"))
+    return "\n" in text and not cut
 
 
 @dataclass
@@ -67,7 +80,15 @@ class Step:
     @property
     def seconds(self) -> float:
         """Seconds between BuildKit's own two times of this step, 0 for a cached or unfinished one."""
-        return 0.0 if self.cached or not self.completed else max(0.0, _seconds(self.completed) - _seconds(self.started))
+        return 0.0 if self.cached or not (self.started and self.completed) else max(0.0, _seconds(self.completed) - _seconds(self.started))
+
+
+def _decode(text: str) -> str:
+    """Return the text of a field that Go writes as base64, as it is if it is none."""
+    try:
+        return base64.b64decode(text, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return text
 
 
 def _seconds(stamp: str) -> float:
@@ -97,8 +118,7 @@ class Solve:
         for warning in status.get("warnings") or []:
             text = warning.get("short") if isinstance(warning, dict) else None
             if isinstance(text, str):
-                with_text = base64.b64decode(text).decode("utf-8", "replace") if re.fullmatch(r"[A-Za-z0-9+/=]+", text) else text
-                yield "log", f"warning: {with_text}\n"
+                yield "log", f"warning: {_decode(text)}\n"
 
     def _feed_vertex(self, vertex: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))

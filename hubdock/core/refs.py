@@ -45,10 +45,20 @@ def parse_ref(text: object, field: str = "ref") -> str:
     return name
 
 
+def parse_new_branch(text: object) -> str:
+    """Return the short name of a branch to be made. Raises InvalidRef, also for a tag's name."""
+    name = parse_ref(text, "new_branch")
+    if name.startswith("refs/tags/"):
+        raise InvalidRef("A new hypothesis is a branch. Give the name alone, for example try-vgg19.", field="new_branch")
+    if make_short(name).startswith("refs/"):
+        raise InvalidRef("The name of a new branch can't start with “refs/”.", field="new_branch")
+    return make_short(name)
+
+
 def _find_problem(name: str) -> str:
     if len(name.encode("utf-8", "surrogatepass")) > MAX_REF:
         return f"it is longer than {MAX_REF} bytes"
-    if name.startswith("-"):
+    if make_short(name).startswith("-"):
         return "it starts with “-”"
     found = _FORBIDDEN.search(name)
     if found:
@@ -58,7 +68,7 @@ def _find_problem(name: str) -> str:
         return "it starts or ends with “/”, or ends with “.”"
     if name.startswith("refs/") and not re.match(r"^refs/(heads|tags)/.", name):
         return "only branches and tags can be started"
-    if name == "HEAD":
+    if make_short(name) == "HEAD":
         return "HEAD is a pointer; name the branch itself"
     if any(part.startswith(".") or part.endswith(".lock") for part in name.split("/")):
         return "a part of it starts with “.” or ends with “.lock”"
@@ -68,18 +78,18 @@ def _find_problem(name: str) -> str:
 
 
 def make_short(name: str) -> str:
-    """Return a name without ``refs/heads/`` or ``refs/tags/``."""
-    return name.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    """Return a name without the ``refs/heads/`` or ``refs/tags/`` that it starts with."""
+    return name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else name.removeprefix("refs/heads/")
 
 
 def looks_like_commit(name: str) -> bool:
     """True if a name that the remote does not know was probably meant as a (short) commit id."""
-    return bool(_HEXADECIMAL.match(name))
+    return bool(_HEXADECIMAL.fullmatch(name))
 
 
 def is_commit(text: str) -> bool:
     """True for a whole commit id, of SHA-1 or SHA-256."""
-    return bool(_COMMIT.match(text))
+    return bool(_COMMIT.fullmatch(text))
 
 
 def find_near(name: str, known: Iterable[str], count: int = 3) -> list[str]:

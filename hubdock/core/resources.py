@@ -72,7 +72,7 @@ def parse_cpu(raw: object) -> float | None:
     if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
         raise InvalidOption("CPU must be a number of cores, for example 2 or 0.5.", field="cpu")
     try:
-        value = float(raw)
+        value = float(raw) if not isinstance(raw, str) or "_" not in raw else math.nan
     except (ValueError, OverflowError) as error:
         raise InvalidOption("CPU must be a number of cores, for example 2 or 0.5.", field="cpu") from error
     if not math.isfinite(value) or not 0.01 <= value <= 4096:

@@ -10,14 +10,15 @@ from collections.abc import Iterable
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|[ -/]+[0-~])")
 # Unicode's explicit directional formatting characters (UAX #9): they make text read as other text.
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]*@")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@")  # to the last @: a password may hold one
+_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 MAX_LINE = 2000
 
 
 def make_plain(text: str, limit: int = MAX_LINE) -> str:
     """Return one line without control sequences, control and directional characters, cut after ``limit`` characters."""
     text = _BIDI.sub("", _ANSI.sub("", text))
-    text = "".join(c if c == "\t" or unicodedata.category(c) not in {"Cc", "Cs"} else " " for c in text[: limit + 1]).rstrip()
+    text = "".join(c if c == "\t" or unicodedata.category(c) not in _UNSEEN else " " for c in text[: limit + 1]).rstrip()
     return text if len(text) <= limit else text[:limit] + "…"
 
 

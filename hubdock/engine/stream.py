@@ -18,7 +18,7 @@ class Cursor:
 
     def __init__(self, text: str = "") -> None:
         numbers = text.split(".")
-        valid = len(numbers) == len(PARTS) + 1 and all(n.isdigit() and len(n) < 16 for n in numbers)
+        valid = len(numbers) == len(PARTS) + 1 and all(n.isascii() and n.isdigit() and len(n) < 16 for n in numbers)
         self.positions = [int(n) for n in numbers] if valid else [0] * (len(PARTS) + 1)
         self.fresh = not valid
 
