@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from hubdock.core.dockerfile import CODE, HOME_SEED, render_image
 from hubdock.core.errors import BuildError
 from hubdock.core.events import Phase
 from hubdock.core.project import HOME
+from hubdock.core.tree import Tree
 from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_directory_tree, add_tree, find_copies
 from hubdock.drivers.mirror import Mirror
@@ -25,23 +26,23 @@ def run(work: Work) -> None:
     fetched = mirror.ensure_blobs(entry.oid for entry in entries if entry.kind == "blob")
     work.log(f"{len(entries)} files and directories, {fetched} fetched")
     work.phase(Phase.BUILDING, "code layer")
-    places = find_copies(tree, [(source, _place(target)) for source, target in spec["copy"]], "root")
-    dockerfile = render_image(spec["environment"], workspace=spec["workspace"], labels=spec["labels"])
-
-    def write(target: IO[bytes]) -> None:
-        context = Context(target)
-        context.add_bytes("Dockerfile", dockerfile.encode())
-        add_directory_tree(context, GUEST, "guest/hubdock/guest/")
-        context.add_bytes("guest/hubdock/image.json", spec["manifest"].encode())
-        context.add_directory(f"root{CODE}")
-        context.add_directory(f"root{spec['workspace']}")  # owned by jovyan here, or an empty volume mounted there is root's
-        work.data["size"] = add_tree(context, mirror, entries, places, f"root{CODE}/")
-        context.close()
-
     try:
-        work.solve(BuildRequest(spec["tag"], past=spec["past"], timeout=spec["timeout"]), write)
+        work.solve(BuildRequest(spec["tag"], past=spec["past"], timeout=spec["timeout"]), lambda target: write_context(target, spec, mirror, tree))
     except StepFailed as error:
         raise BuildError("The code could not be put on the environment. Tell an administrator.", f"{error} {error.tail}") from error
+
+
+def write_context(target: IO[bytes], spec: dict[str, Any], mirror: Mirror, tree: Tree) -> None:
+    """Write the build context of an image, whose blobs are in the mirror: the same bytes for the same tree, guest and labels."""
+    context = Context(target)
+    context.add_bytes("Dockerfile", render_image(spec["environment"], workspace=spec["workspace"], labels=spec["labels"]).encode())
+    add_directory_tree(context, GUEST, "guest/hubdock/guest/")
+    context.add_bytes("guest/hubdock/image.json", spec["manifest"].encode())
+    context.add_directory(f"root{CODE}")
+    context.add_directory(f"root{spec['workspace']}")  # owned by jovyan here, or an empty volume mounted there is root's
+    places = find_copies(tree, [(source, _place(target)) for source, target in spec["copy"]], "root")
+    add_tree(context, mirror, tree.entries(), places, f"root{CODE}/")
+    context.close()
 
 
 def _place(target: str) -> str:

@@ -1,0 +1,80 @@
+"""The engine without a hub: plans and builds in a state directory of its own, on the real Docker Engine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from hubdock.core.events import Phase
+from hubdock.core.naming import make_tag
+from hubdock.core.options import parse_options
+from hubdock.engine.assembly import Assembly
+from hubdock.engine.builds import Build
+from hubdock.engine.config import HubDock
+from hubdock.engine.engine import Engine
+from tests.kit.hub import find_base
+
+
+class Builder:
+    """One engine over one state directory."""
+
+    def __init__(self, state: Path, **settings: Any) -> None:
+        values = {"base_image": find_base(), "gpu_base_image": "", "volume_prefix": f"hdtest{state.name[-8:]}", **settings}
+        self.settings = HubDock(state_dir=str(state), **values)
+        self.docker = docker.from_env()
+
+    def plan(self, **options: Any) -> Assembly:
+        async def work() -> Assembly:
+            engine = Engine(self.settings)
+            try:
+                return await engine.plan(parse_options(options))
+            finally:
+                await engine.close()
+
+        return asyncio.run(work())
+
+    def build(self, **options: Any) -> Build:
+        """Plan and build, and return the ended build, failed or not."""
+
+        async def work() -> Build:
+            engine = Engine(self.settings)
+            try:
+                build = await engine.ensure(await engine.plan(parse_options(options)), "tester")
+                await build.done.wait()
+                if build.runner:
+                    await build.runner
+                return build
+            finally:
+                await engine.close()
+
+        return asyncio.run(work())
+
+    def must(self, **options: Any) -> Build:
+        """Build, and fail with the build's own message."""
+        build = self.build(**options)
+        assert build.phase is Phase.READY, f"{build.error} {build.error.detail if build.error else ''}"
+        return build
+
+    def image(self, kind: str, build: Build) -> Any:
+        """Return the engine's image of a build: "environment" or "image"."""
+        inputs = build.assembly.environment if kind == "environment" else build.assembly.image
+        assert inputs is not None
+        return self.docker.images.get(make_tag(kind, inputs.key))
+
+    def forget(self, build: Build) -> None:
+        """Remove a build's image and environment."""
+        for kind in ("image", "environment"):
+            self.docker.images.remove(self.image(kind, build).tags[0], force=True)
+
+    def clean(self) -> None:
+        for kind in ("image", "environment"):
+            for path in (self.settings.state / "tasks" / kind).glob("*"):
+                try:
+                    self.docker.images.remove(make_tag(kind, path.name), force=True)
+                except docker.errors.APIError:
+                    continue
+        for volume in self.docker.volumes.list(filters={"name": self.settings.volume_prefix}):
+            volume.remove(force=True)
