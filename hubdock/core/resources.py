@@ -51,7 +51,7 @@ class Limits:
         _check("shm", "shared memory", merged.shm, self.shm, None)
         if merged.gpu > self.gpu:
             allowed = f"at most {self.gpu} can be asked for" if self.gpu else "this hub offers none"
-            raise InvalidOption(f"{merged.gpu} GPUs were asked for; {allowed}.", field="gpu")
+            raise InvalidOption(f"{merged.gpu} {'GPU was' if merged.gpu == 1 else 'GPUs were'} asked for; {allowed}.", field="gpu")
         if self.cpu is not None and merged.cpu is None:
             merged = replace(merged, cpu=self.cpu)
         if self.memory is not None and merged.memory is None:
@@ -62,6 +62,7 @@ class Limits:
 def _check(field: str, what: str, asked: float | None, limit: float | None, form: str | None) -> None:
     if asked is not None and limit is not None and asked > limit:
         shown = [form.format(value) if form else format_bytes(int(value)) for value in (asked, limit)]
+        shown = [f"{value} bytes" for value in (asked, limit)] if shown[0] == shown[1] else shown
         raise InvalidOption(f"{shown[0]} {what} were asked for; the limit is {shown[1]}.", field=field)
 
 

@@ -1,5 +1,7 @@
 """Names: valid where they are used, readable, and different for different things however near."""
 
+# ruff: noqa: RUF001 (letters that look like others are what is tested)
+
 from __future__ import annotations
 
 import re
@@ -8,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubdock.core.naming import make_directory, make_hash, make_home_volume, make_scope_name, make_server_name, make_slug, make_tag, make_workspace_volume, shorten
+from hubdock.core.naming import (
+    make_directory,
+    make_hash,
+    make_home_volume,
+    make_scope_name,
+    make_server_name,
+    make_slug,
+    make_tag,
+    make_workspace_volume,
+    shorten,
+)
 from hubdock.core.repo import RepoURL, parse_repo_url
 
 SERVER = re.compile(r"[a-z](?:[a-z0-9]|-(?!-)){0,28}[a-z0-9]")

@@ -1,5 +1,7 @@
 """Repository addresses: what is one, what is refused and with which words, and what the admin's lists say of it."""
 
+# ruff: noqa: RUF001, RUF003 (letters that look like others are what is tested)
+
 from __future__ import annotations
 
 import pytest
