@@ -1,0 +1,34 @@
+# `make` alone says what there is. Every target installs what it needs, once; config and .ci hold the scripts.
+PYTHON := .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+
+demo: ## a hub with a sample project on this machine, until Ctrl-C
+	@exec config/demo/run
+
+test: ## every test, with the time of each suite; ARGS="-k name" chooses
+	@exec .ci/test $(ARGS)
+
+bench: ## the speed ratios, as a table and in build/bench.json
+	@.ci/docker-up && .ci/python-env && .ci/node-proxy && config/base-image/make-base
+	@exec $(PYTHON) -m tests.bench $(ARGS)
+
+lint: ## ruff and mypy
+	@.ci/python-env
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy hubdock
+
+docs: ## the reference pages, made anew from the code
+	@.ci/python-env
+	@if [ -e hubdock/docs.py ]; then $(PYTHON) -m hubdock.docs; else echo "The docs are written by hand so far: see docs/."; fi
+
+base: ## the base image for a network without a container registry
+	@.ci/docker-up && .ci/python-env
+	@exec config/base-image/make-base
+
+clean: ## remove the demo's state, the work done in it, and what tests and tools leave; keep .venv, node_modules and images
+	@if [ -d .demo ]; then $(PYTHON) -m config.demo --clean; fi
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help demo test bench lint docs base clean
