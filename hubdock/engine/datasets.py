@@ -92,10 +92,13 @@ def _find_options(url: str, options: Mapping[str, Mapping[str, str]]) -> tuple[s
 
 
 def _check_url(url: str, out: DataOut, policy: RepoPolicy) -> None:
-    parts = urlsplit(url)
+    shown = redact(url)[:200]
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise RecipeError(f"The address of the DVC remote, {shown}, can't be read: {error}.", file=out.source) from error
     if parts.scheme in _STORES:
         return
-    shown = redact(url)[:200]
     if parts.scheme not in _HOSTED:
         raise RecipeError(f"The DVC remote {shown} can't be fetched from here. Use http, ssh, s3, gs or azure.", file=out.source)
     if parts.password:
