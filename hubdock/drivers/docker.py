@@ -113,10 +113,18 @@ def inspect_image(reference: str) -> dict[str, Any] | None:
         return found
 
 
-def list_images(label: str) -> list[dict[str, Any]]:
-    """Return the images that carry a label."""
+def list_images(label: str = "", reference: str = "") -> list[dict[str, Any]]:
+    """Return the images that carry a label, or whose name fits a pattern (``hubdock/base``)."""
     with translated():
-        found: list[dict[str, Any]] = client().images(filters={"label": label})
+        found: list[dict[str, Any]] = client().images(filters={name: value for name, value in (("label", label), ("reference", reference)) if value})
+        return found
+
+
+def describe_engine() -> dict[str, Any]:
+    """Return what the engine says of itself, whatever its version: ``docker version`` and ``docker info`` in one."""
+    with translated():
+        connection = docker.APIClient(version="auto", timeout=TIMEOUT, **kwargs_from_env())
+        found: dict[str, Any] = {**connection.info(), **connection.version(api_version=False)}
         return found
 
 

@@ -87,7 +87,7 @@ class Engine:
             found = [self.tasks.find(*map(str, place)) for place in json.loads(row.tasks).values()]
             attempts = [attempt for attempt in found if attempt is not None]
         events = [event for attempt in attempts for _, event in attempt.read_events()]
-        return events + (build.events if build else _describe_end(row))
+        return events + (build.events if build else describe_end(row))
 
     async def close(self) -> None:
         """Stop watching. Workers go on, and `resume` finds them."""
@@ -107,7 +107,8 @@ def describe_row(row: BuildRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe_end(row: BuildRow | None) -> list[Event]:
+def describe_end(row: BuildRow | None) -> list[Event]:
+    """Return the last event of a build of the past, none if it has not ended."""
     if row is None or row.finished is None:
         return []
     error = from_dict(json.loads(row.error)) if row.error else None

@@ -122,9 +122,14 @@ def _write_netrc(work: Work) -> Path | None:
     return path
 
 
-def _try(work: Work, image: str) -> None:
+def make_smoke_job(image: str) -> docker.Job:
+    """Return the container that tries whether Jupyter and a kernel work in an image; its last line says so."""
     files = {f"/hubdock/guest/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
-    job = docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)
+    return docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)
+
+
+def _try(work: Work, image: str) -> None:
+    job = make_smoke_job(image)
     result = docker.run_job(job, work.log, work.stop)
     work.check()
     if result.code:
