@@ -173,6 +173,10 @@ class Server(ThreadingHTTPServer):
         self.root, self.password, self.verbose = root, password, verbose
         self.requests: list[tuple[str, str]] = []
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that hangs up is no error
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     def count(self, method: str, path: str) -> None:
         self.requests.append((method, path))
         del self.requests[:-100_000]

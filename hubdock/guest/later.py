@@ -48,7 +48,8 @@ def save_hashes(workspace, document):
     for out in data.read_manifest(mount) if mount else []:
         for path, view, _ in out["files"]:
             full = f"{workspace}/{out['path']}/{path}" if path else f"{workspace}/{out['path']}"
-            if os.path.islink(full):
+            # Only what is linked to this very object: a workspace that was left alone has links into an older key.
+            if os.path.islink(full) and os.readlink(full) == f"{mount}/{view}":
                 oid = view.removeprefix("l/").replace("/", "")
                 by_root.setdefault(out["root"], []).append([full, out["hash_name"], oid])
     for number, (root, entries) in enumerate(by_root.items()):
