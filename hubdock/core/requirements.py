@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -235,17 +235,9 @@ def _resolve_local(path: str, number: int, text: str) -> str:
     return resolve_path(path, number, target, directory="")
 
 
-def _split_url(path: str, number: int, url: str) -> SplitResult:
-    """Return the parts of an address. Raises RecipeError where it has none (``https://[::1/x``)."""
-    try:
-        return urlsplit(url)
-    except ValueError as error:
-        raise RecipeError(f"The address {url[:120]} can't be read: {error}.", file=path, line=number) from error
-
-
-def _guess_name(url: SplitResult) -> str:
+def _guess_name(url: str) -> str:
     """Return the package that a wheel's or archive's file name starts with (PEP 427), or the empty string."""
-    stem = url.path.rsplit("/", 1)[-1]
+    stem = urlsplit(url).path.rsplit("/", 1)[-1]
     match = re.match(r"^([A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-\d", stem)
     return canonicalize_name(match[1]) if match else ""
 
