@@ -87,7 +87,7 @@ class Planner:
                 )  # fmt: skip
 
     def _allows_index(self, url: str) -> bool:
-        return any(fnmatch.fnmatchcase(url.rstrip("/"), pattern.rstrip("/")) for pattern in (*self.settings.allowed_indexes, *self.settings.indexes))
+        return any(matches_index(url, pattern) for pattern in (*self.settings.allowed_indexes, *self.settings.indexes))
 
     def _make_dataset(self, source: Source) -> Dataset | None:
         if self.settings.data_mode == "none":
@@ -195,6 +195,13 @@ class Planner:
 
     def _estimate(self, kind: str) -> tuple[float | None, int]:
         return self.database.estimate(kind)
+
+
+def matches_index(url: str, pattern: str) -> bool:
+    """True if an index's URL is within a pattern of the admin. Scheme, host and path are compared apart: a ``*`` in the host ends with it."""
+    (scheme, _, rest), (wanted, _, tail) = url.partition("://"), pattern.partition("://")
+    (host, _, path), (hosts, _, paths) = rest.partition("/"), tail.partition("/")
+    return pattern == "*" or scheme == wanted and fnmatch.fnmatchcase(host.lower(), hosts) and fnmatch.fnmatchcase(path.rstrip("/"), paths.rstrip("/"))
 
 
 def make_base_key(settings: HubDock, reference: str) -> str:
