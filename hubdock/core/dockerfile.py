@@ -18,6 +18,7 @@ START = [CONDA_PYTHON, "-I", "-S", f"{ROOT}/guest/start.py"]
 DVC = "/opt/dvc"
 _TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
 _PROJECT = "/tmp/hubdock/project"  # noqa: S108
+_SETTINGS = "/tmp/hubdock/settings"  # noqa: S108
 _CACHE = "/tmp/hubdock/cache"  # noqa: S108
 _PINS = "/tmp/hubdock-pins"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -119,7 +120,7 @@ def _apt(packages: Sequence[str]) -> list[str]:
 
 def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False) -> str:
     """Return one step of guest/install.py with its mounts. ``python -I``: nothing of the project is imported."""
-    mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=project,target={_PROJECT}"]
+    mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=settings,target={_SETTINGS}", f"type=bind,source=project,target={_PROJECT}"]
     mounts += [f"type=cache,id={cache},target={_CACHE},uid={UID},gid={GID}" for cache in caches]
     mounts += [f"type=secret,id={secret},uid={UID}" for secret in secrets]
     mounts += [f"type=bind,from=resolve,source={_PINS},target={_PINS}"] if pins else []

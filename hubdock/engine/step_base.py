@@ -92,7 +92,8 @@ def _prepare(work: Work, base: BaseImage, tag: str, dvc: list[str], apt: list[st
         context = Context(target)
         context.add_bytes("Dockerfile", dockerfile.encode())
         context.add_bytes("certificates.pem", certificates.encode())
-        context.add_bytes("project/install.json", json.dumps(settings).encode())
+        context.add_bytes("settings/install.json", json.dumps(settings).encode())
+        context.add_directory("project")
         context.close()
 
     tools = prepare_tools(Path(spec["state"]), spec["uv"])

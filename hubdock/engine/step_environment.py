@@ -79,7 +79,7 @@ def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
 def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mirror: Mirror) -> None:
     context = Context(target)
     context.add_bytes("Dockerfile", dockerfile.encode())
-    context.add_bytes("project/install.json", json.dumps(spec["settings"]).encode())
+    context.add_bytes("settings/install.json", json.dumps(spec["settings"]).encode())
     context.add_directory("project")
     entries = [TreeEntry(*entry) for entry in spec["files"]]
     whole = [entry for entry in entries if entry.kind == "tree"]

@@ -1,4 +1,4 @@
-"""Installs what ``project/install.json`` says into ``/opt/conda``, as one step of a build. Runs under ``python -I`` as jovyan.
+"""Installs what ``settings/install.json`` says into ``/opt/conda``, as one step of a build. Runs under ``python -I`` as jovyan.
 
     dvc           DVC into /opt/dvc
     wheels        everything from wheels: no code of any package runs here, for the cache is shared
@@ -33,7 +33,7 @@ ADDED = re.compile(r"^ [+~] ([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.M)
 
 def read_settings():
     """Return install.json: main, kind, roots, overrides, index_url, extra_index_urls; or dvc."""
-    with open(f"{BASE}/project/install.json", encoding="utf-8") as file:
+    with open(f"{BASE}/settings/install.json", encoding="utf-8") as file:
         return json.load(file)
 
 
