@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -29,15 +30,18 @@ def run(work: Work) -> None:
     mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
     untried = spec["tag"] + UNTRIED
     work.phase(Phase.BUILDING, "packages" if spec["install"] else "base image as it is")
-    if spec["needs_source"]:
-        _solve(work, mirror, untried, from_source=True)
-    else:
-        _solve_wheels(work, mirror, untried)
-    if spec["smoke_test"] and spec["install"]:
-        work.phase(Phase.BUILDING, "trying Jupyter and a kernel in it")
-        _try(work, untried)
-    docker.tag_image(untried, spec["tag"])
-    docker.remove_tag(untried)
+    try:
+        if spec["needs_source"]:
+            _solve(work, mirror, untried, from_source=True)
+        else:
+            _solve_wheels(work, mirror, untried)
+        if spec["smoke_test"] and spec["install"]:
+            work.phase(Phase.BUILDING, "trying Jupyter and a kernel in it")
+            _try(work, untried)
+        docker.tag_image(untried, spec["tag"])
+    finally:
+        with contextlib.suppress(BackendError):
+            docker.remove_tag(untried)
 
 
 def _solve_wheels(work: Work, mirror: Mirror, tag: str) -> None:
@@ -133,7 +137,6 @@ def _try(work: Work, image: str) -> None:
     result = docker.run_job(job, work.log, work.stop)
     work.check()
     if result.code:
-        docker.remove_tag(image)
         if result.out_of_memory:
             raise OutOfMemory("Jupyter was killed for the memory it took while the environment was tried.")
         reason = result.tail[-1].removeprefix("smoke test: ") if result.tail else "it ended without a word"
