@@ -69,6 +69,7 @@ def render_environment(
     cache: str,
     private_cache: str,
     secrets: Sequence[str],
+    project: str = "",
     env: Mapping[str, str],
     labels: Mapping[str, str],
 ) -> str:
@@ -76,12 +77,13 @@ def render_environment(
 
     ``install`` is False for a repository without requirements. ``from_source`` False: wheels only, in one step that runs no package code, from
     the shared cache. True: resolve in a stage of its own, install the wheels from the shared cache before any package code has run, and build
-    the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets.
+    the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets. ``project`` is
+    where the requirements are while packages are built: the workspace, so that an editable install points to what the user will edit.
     """
     lines = [f"FROM {base} AS system", "USER 0:0", *_apt(apt), f"USER {UID}:{GID}"]
     if install and from_source:
-        lines += ["FROM system AS resolve", _run("resolve", [private_cache], secrets), "FROM system", _run("pinned", [cache], secrets, pins=True)]
-        lines += [_run("source", [private_cache], secrets)]
+        lines += ["FROM system AS resolve", _run("resolve", [private_cache], secrets, project=project)]
+        lines += ["FROM system", _run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], secrets, project=project)]
     elif install:
         lines += [_run("wheels", [cache], secrets)]
     if install:
@@ -118,11 +120,15 @@ def _apt(packages: Sequence[str]) -> list[str]:
     ]
 
 
-def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False) -> str:
-    """Return one step of guest/install.py with its mounts. ``python -I``: nothing of the project is imported."""
-    mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=settings,target={_SETTINGS}", f"type=bind,source=project,target={_PROJECT}"]
+def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False, project: str = "") -> str:
+    """Return one step of guest/install.py with its mounts. ``python -I``: nothing of the project is imported.
+
+    A ``project`` of its own may be written to, as build backends do; what they write is thrown away.
+    """
+    place = f"type=bind,source=project,target={project},rw" if project else f"type=bind,source=project,target={_PROJECT}"
+    mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=settings,target={_SETTINGS}", place]
     mounts += [f"type=cache,id={cache},target={_CACHE},uid={UID},gid={GID}" for cache in caches]
     mounts += [f"type=secret,id={secret},uid={UID}" for secret in secrets]
     mounts += [f"type=bind,from=resolve,source={_PINS},target={_PINS}"] if pins else []
     words = " ".join(f"--mount={mount}" for mount in mounts)
-    return f"RUN {words} {CONDA_PYTHON} -I {_TOOLS}/install.py {step}"
+    return f"RUN {words} {CONDA_PYTHON} -I {_TOOLS}/install.py {step} {project or _PROJECT}"

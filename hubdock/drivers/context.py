@@ -21,9 +21,10 @@ DIRECTORY, FILE, PROGRAM = 0o755, 0o644, 0o755
 
 
 class Context:
-    """A tar stream that is being written. Parents are made once, as directories of mode 755."""
+    """A tar stream that is being written. Parents are made once, as directories of mode 755. ``owner`` is (uid, gid) of all that is in it."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes], owner: tuple[int, int] = (0, 0)) -> None:
+        self._owner = owner
         self._tar = tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape")  # noqa: SIM115 (closed by close)
         self._made: set[str] = set()
 
@@ -52,6 +53,7 @@ class Context:
     def _add(self, path: str, kind: bytes, mode: int, size: int = 0, stream: IO[bytes] | None = None, link: str = "") -> None:
         info = tarfile.TarInfo(path)
         info.type, info.mode, info.mtime, info.size, info.linkname = kind, mode, 0, size, link
+        info.uid, info.gid = self._owner
         self._tar.addfile(info, stream)
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ class Assembly:
 
 
 def make_environment_inputs(
-    settings: HubDock, source: Source, base: BaseImage, prepared: str, sources: tuple[tuple[str, str], ...], epoch: int
+    settings: HubDock, source: Source, workspace: str, base: BaseImage, prepared: str, sources: tuple[tuple[str, str], ...], epoch: int
 ) -> EnvironmentInputs:
     """Return what makes the environment of a commit on a base."""
     recipe = source.recipe
@@ -87,7 +87,7 @@ def make_environment_inputs(
         installer=find_installer()[0] if recipe.kind != "none" else "",
         recipe=RECIPE_VERSION,
         files=tuple((entry.path, entry.mode, entry.oid) for entry in recipe.files),
-        settings={**recipe.project.environment_settings, "main": recipe.main},
+        settings={**recipe.project.environment_settings, "main": recipe.main, "workspace": workspace if recipe.local else ""},
         sources=sources,
         indexes=settings.indexes if recipe.kind != "none" else (),
         uid=UID, gid=GID, epoch=epoch,
@@ -125,7 +125,7 @@ def make_environment_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
     ]
     return _common(settings) | _repository(settings, a) | {
         "tag": make_tag("environment", a.environment.key), "base": a.prepared, "user": a.base.user, "workdir": a.base.identity.get("WorkingDir") or HOME,
-        "apt": list(recipe.apt), "install": recipe.kind != "none", "main": recipe.main, "files": [astuple(entry) for entry in recipe.files],
+        "apt": list(recipe.apt), "install": recipe.kind != "none", "main": recipe.main, "workspace": a.workspace, "files": [astuple(entry) for entry in recipe.files],
         "needs_source": recipe.local or bool(recipe.sources), "may_build": not netrc, "netrc": netrc,
         "cache": f"hubdock-wheels-{make_scope_name(a.environment.scope)}", "env": {**project.env, **command}, "labels": {**project.labels, **labels},
         "lines": [{"name": line.name, "file": line.file, "line": line.line, "text": line.text} for line in recipe.lines if line.name],

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from hubdock.core.dvcfiles import DataFiles, DataOut, DataProject
+from hubdock.core.dvcconfig import DataProject
+from hubdock.core.dvcfiles import DataFiles, DataOut
 from hubdock.core.errors import HubDockError, RecipeError
 from hubdock.core.keys import DataInputs
 from hubdock.core.naming import make_scope_name

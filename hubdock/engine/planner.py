@@ -112,7 +112,7 @@ class Planner:
             return a
         check_roots(a.source.recipe, a.base.roots)
         sources, overrides = self._resolve_sources(a.source.recipe)
-        environment = make_environment_inputs(self.settings, a.source, a.base, a.prepared, sources, 0)
+        environment = make_environment_inputs(self.settings, a.source, a.workspace, a.base, a.prepared, sources, 0)
         environment = replace(environment, epoch=self._find_epoch(a.source.recipe, environment, rebuild))
         code = make_code_inputs(a.source, a.workspace, a.remote.repo.canonical if a.remote.credential else "")
         image = ImageInputs(environment.key, code.key, "", guest_version())
@@ -201,7 +201,7 @@ def matches_index(url: str, pattern: str) -> bool:
     """True if an index's URL is within a pattern of the admin. Scheme, host and path are compared apart: a ``*`` in the host ends with it."""
     (scheme, _, rest), (wanted, _, tail) = url.partition("://"), pattern.partition("://")
     (host, _, path), (hosts, _, paths) = rest.partition("/"), tail.partition("/")
-    return pattern == "*" or scheme == wanted and fnmatch.fnmatchcase(host.lower(), hosts) and fnmatch.fnmatchcase(path.rstrip("/"), paths.rstrip("/"))
+    return pattern == "*" or (scheme == wanted and fnmatch.fnmatchcase(host.lower(), hosts) and fnmatch.fnmatchcase(path.rstrip("/"), paths.rstrip("/")))
 
 
 def make_base_key(settings: HubDock, reference: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hubdock.core.dockerfile import render_environment
+from hubdock.core.dockerfile import GID, UID, render_environment
 from hubdock.core.errors import BackendError, BuildError, OutOfMemory, SmokeTestFailed
 from hubdock.core.events import Phase
 from hubdock.core.tree import TreeEntry
@@ -61,7 +61,7 @@ def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
     spec = work.spec
     dockerfile = render_environment(
         spec["base"], user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
-        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], env=spec["env"],
+        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], env=spec["env"],
         labels=spec["labels"],
     )  # fmt: skip
     secret = _write_netrc(work)
@@ -81,7 +81,7 @@ def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
 
 
 def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mirror: Mirror) -> None:
-    context = Context(target)
+    context = Context(target, (UID, GID))  # build backends write beside the sources
     context.add_bytes("Dockerfile", dockerfile.encode())
     context.add_bytes("settings/install.json", json.dumps(spec["settings"]).encode())
     context.add_directory("project")

@@ -1,4 +1,4 @@
-"""Installs what ``settings/install.json`` says into ``/opt/conda``, as one step of a build. Runs under ``python -I`` as jovyan.
+"""Installs what ``settings/install.json`` says into ``/opt/conda``, as one step of a build: install.py STEP PROJECT, under ``python -I`` as jovyan.
 
     dvc           DVC into /opt/dvc
     wheels        everything from wheels: no code of any package runs here, for the cache is shared
@@ -20,13 +20,13 @@ import subprocess
 import sys
 
 BASE = "/tmp/hubdock"
+PROJECT = sys.argv[2] if len(sys.argv) > 2 else f"{BASE}/project"
 PINS = "/tmp/hubdock-pins"
 PYTHON = "/opt/conda/bin/python"
 NEEDS_SOURCE, UNSATISFIABLE, INDEX_FAILED, BUILD_FAILED, LOCK_FAILED = 10, 11, 12, 13, 15
 TENSORFLOW = {"tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-rocm", "tf-nightly", "tf-nightly-cpu", "intel-tensorflow"}
 PIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+$")
 NETWORK = re.compile(r"error sending request|Failed to fetch|Could not connect|status code 5\d\d|HTTP status server error|dns error|timed out|operation timed out", re.I)
-NO_BUILD = re.compile(r"[Bb]uilding (from source|source distributions).* disabled|no usable wheels|no wheels? (with|are)|has no wheels", re.S)
 BUILD = re.compile(r"Failed to build|Call to `[^`]+` failed|build backend|Build backend", re.S)
 ADDED = re.compile(r"^ [+~] ([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.M)
 
@@ -53,7 +53,7 @@ def make_environment(settings):
 def uv(settings, *arguments):
     """Run uv, show what it prints, and return (exit code, text)."""
     command = [f"{BASE}/tools/uv", *arguments]
-    process = subprocess.Popen(command, env=make_environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=f"{BASE}/project")
+    process = subprocess.Popen(command, env=make_environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=PROJECT)
     lines = []
     for raw in process.stdout:
         line = raw.decode("utf-8", "replace")
