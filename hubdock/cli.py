@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
-Config = Annotated[Path | None, typer.Option("--config", envvar="HUBDOCK_CONFIG", metavar="FILE", help="Settings: a .json or .py file.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings: a .json or .py file. Default: HUBDOCK_CONFIG.")]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Directory of database, logs and copies; overrides the settings.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors too.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print all output of builds, and details of errors.")]
@@ -68,7 +68,8 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def start(
     ctx: typer.Context,
-    config: Config = None, state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,
+    config: Annotated[Path | None, typer.Option("--config", envvar="HUBDOCK_CONFIG", metavar="FILE", help="Settings: a .json or .py file.")] = None,
+    state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,
     version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:  # fmt: skip
     """Take the shared options that stand before the name of a command."""
@@ -242,6 +243,7 @@ def parse(given: Mapping[str, Any]) -> "Options":
 def main() -> None:
     """Run the command line, and exit."""
     install()
+    shared.as_json = "--json" in sys.argv  # known even where the command line can't be read
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()

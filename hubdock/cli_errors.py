@@ -51,7 +51,7 @@ class Reporter:
             return self.tell(error.error)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's, or those of the copy that newer Typers bring
             where = getattr(getattr(error, "ctx", None), "command_path", "hubdock")
-            return self.tell(RequestError(f"{error.format_message()} `{where} --help` says more."))
+            return self.tell(RequestError(f"{error.format_message().rstrip('.')}. `{where} --help` says more."))
         from hubdock.core.text import make_plain, redact
 
         if self.verbose:

@@ -18,7 +18,7 @@ from hubdock.core.plan import Plan, State
 
 TAIL = 15
 _STEP = "▸ "
-_NOISE = re.compile(r"--mount=\S+ |(?<=[:/][0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])|docker\.io/(?=hubdock/)")
+_NOISE = re.compile(r"--mount=\S+ |/opt/conda/bin/python -I \S+/(?=install\.py)|(?<=[:/][0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])|docker\.io/(?=hubdock/)")
 
 
 class Display(Protocol):
@@ -90,18 +90,23 @@ class BarDisplay:
         if event.kind is Kind.NOTICE or (event.kind is Kind.LOG and self._verbose):
             self.say(format_event(event))
         bar = self._bars.get(event.part)
-        if bar is None or event.kind is Kind.LOG:
+        if bar is None:
             return
         if event.kind is Kind.PHASE:
-            self._begin(bar)
-            self._progress.update(bar, description=f"{event.phase} {event.message}".strip())
+            self._show_phase(bar, event)
+        elif event.kind is Kind.LOG and event.message.startswith(_STEP):
+            self._progress.update(bar, description=shorten_step(event.message.removeprefix(_STEP)))
         elif event.percent is not None:
-            self._progress.update(bar, completed=event.percent, description=shorten_step(event.message) or None)
-        if event.phase in {Phase.FAILED, Phase.CANCELLED}:
-            self._progress.update(bar, description=str(event.phase))
-            self._progress.stop_task(bar)
+            told = event.message if event.part == "data" else ""  # the others' are steps, which the log tells whole
+            self._progress.update(bar, completed=event.percent, description=told or None)
+
+    def _show_phase(self, bar: TaskID, event: Event) -> None:
+        self._begin(bar)
+        ended = event.phase is not None and event.phase.ended
+        self._progress.update(bar, description=str(event.phase) if ended else f"{event.phase} {event.message}".strip())
         if event.phase is Phase.READY:
-            self._progress.update(bar, completed=100.0, description="ready")
+            self._progress.update(bar, completed=100.0)
+        if ended:
             self._progress.stop_task(bar)
 
     def _begin(self, bar: TaskID) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from hubdock.cli_plan import find_user
 from hubdock.core.errors import LaunchError
 from hubdock.core.resources import choose_devices
-from hubdock.drivers.server import Server, ServerRequest, find_taken_devices, read_exit, read_last_words, start_server, stop_server
+from hubdock.drivers.server import Server, ServerRequest, find_end, find_taken_devices, read_last_words, start_server, stop_server
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
@@ -103,9 +103,9 @@ def _answers(port: int) -> bool:
 
 def _check_alive(server: Server, when: str) -> None:
     """Raise LaunchError with the server's last words if it has ended."""
-    code = read_exit(server.identity)
-    if code is not None:
-        raise LaunchError(f"The server ended {when} (exit code {code}).{_quote(server)}")
+    end = find_end(server.identity)
+    if end is not None:
+        raise LaunchError(f"The server ended {when} ({end}).{_quote(server)}")
 
 
 def _quote(server: Server) -> str:

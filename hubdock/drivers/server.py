@@ -168,16 +168,18 @@ def _remove_ended(connection: Any, name: str) -> bool:
     return True
 
 
-def read_exit(identity: str) -> int | None:
-    """Return a server's exit code, None while it runs: an engine that does not answer says nothing about its containers."""
+def find_end(identity: str) -> str | None:
+    """Return how a server ended (``exit code 1``), None while it runs: an engine that does not answer says nothing about its containers."""
     try:
         with translated():
             state = client().inspect_container(identity)["State"]
     except NotFound:
-        return 137
+        return "its container was removed"
     except BackendError:
         return None
-    return None if state["Running"] else int(state["ExitCode"])
+    if state["Running"]:
+        return None
+    return "killed for the memory it took" if state.get("OOMKilled") else f"exit code {state['ExitCode']}"
 
 
 def read_last_words(identity: str, lines: int = 12) -> str:
