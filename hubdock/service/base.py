@@ -8,7 +8,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from jupyterhub.services.auth import HubOAuthenticated
+from jupyterhub.services.auth import HubOAuthenticated, UserNotAllowed
 from tornado.web import HTTPError, RequestHandler
 
 from hubdock.core.errors import HubDockError, InvalidOption
@@ -65,7 +65,10 @@ class BaseHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
         if model is None:
             self.refuse()
             return
-        self.user = self.current_user = self.check_hub_user(model)
+        try:
+            self.user = self.current_user = self.check_hub_user(model)
+        except UserNotAllowed:
+            raise HTTPError(403, "This login may not use hubdock: it lacks the scope access:services!service=hubdock.") from None
 
     def refuse(self) -> None:
         """Answer somebody who is not logged in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +13,8 @@ from hubdock.core.errors import BackendError, from_dict
 from hubdock.core.events import Event, parse_event
 
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+RETRIES = 5
+PATIENCE = 15.0  # seconds: a service that is restarted answers again well within them
 
 
 class ServiceClient:
@@ -19,11 +23,21 @@ class ServiceClient:
     def __init__(self, url: str, token: str) -> None:
         self.client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers={"Authorization": f"token {token}"}, timeout=TIMEOUT)
 
+    async def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Ask, and ask again while the service restarts: every request here may be repeated."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self.client.request(method, path, **kwargs)
+            except httpx.HTTPError as error:
+                if isinstance(error, httpx.TimeoutException) or time.monotonic() > deadline:
+                    raise BackendError("hubdock's service does not answer. Try again in a moment.", f"{type(error).__name__}: {error}") from error
+            await asyncio.sleep(0.2)
+
     async def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        try:
-            answer = await self.client.request(method, path, **kwargs)
-        except httpx.HTTPError as error:
-            raise BackendError("hubdock's service does not answer. Try again in a moment.", f"{type(error).__name__}: {error}") from error
+        return self._check(await self._send(method, path, **kwargs))
+
+    def _check(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:
             return answer
         try:
@@ -38,9 +52,12 @@ class ServiceClient:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def read_launch(self, build: str, user: str, server: str) -> dict[str, Any]:
-        """Return ``build`` and ``launch`` of a build."""
-        found: dict[str, Any] = (await self._ask("GET", f"api/launches/{build}", params={"user": user, "server": server})).json()
+    async def read_launch(self, build: str, user: str, server: str) -> dict[str, Any] | None:
+        """Return ``build`` and ``launch`` of a build; None if the service does not know it, for it was restarted meanwhile."""
+        answer = await self._send("GET", f"api/launches/{build}", params={"user": user, "server": server})
+        if answer.status_code == 404:
+            return None
+        found: dict[str, Any] = self._check(answer).json()
         return found
 
     async def read_archive(self, build: str, user: str, server: str) -> bytes:
@@ -52,9 +69,9 @@ class ServiceClient:
         await self._ask("DELETE", f"api/launches/{build}", params={"user": user})
 
     async def stream(self, build: str) -> AsyncIterator[Event]:
-        """Yield a build's events until it ends; a broken connection is taken up where it broke."""
+        """Yield a build's events until it ends. A broken connection is taken up where it broke; nothing more comes if the service is restarted."""
         last, failures = "", 0
-        while True:
+        while failures <= RETRIES:
             try:
                 headers = {"Last-Event-ID": last} if last else {}
                 async with self.client.stream("GET", f"api/builds/{build}/events", headers=headers, timeout=httpx.Timeout(60.0)) as answer:
@@ -66,11 +83,9 @@ class ServiceClient:
                             return
                         last = identifier or last
                         yield parse_event(data)
-                return
-            except httpx.HTTPError as error:
-                failures += 1
-                if failures > 3:
-                    raise BackendError("hubdock's service went away while the build was going on. Start again: the build goes on.", str(error)) from error
+            except httpx.HTTPError:
+                await asyncio.sleep(0.2)
+            failures += 1
 
     async def close(self) -> None:
         """Close the connections."""

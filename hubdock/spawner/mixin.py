@@ -22,6 +22,7 @@ from hubdock.spawner.form import FormMemory, render_form
 from hubdock.spawner.progress import Progress
 
 POLL = 0.03
+RETRY = 0.5
 LIFE = 0.5
 
 
@@ -124,14 +125,19 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         client, user, server = self.client_of_service, self.user.name, self.name
         options = (self.chosen or parse_options(self.user_options)).as_dict()
         self.start_progress.say("Looking at the branch", 1)
-        answer = await client.begin(user, server, options)
-        self.build_id = answer["build"]["id"]
-        if answer["launch"] is None:
-            await self._follow(client, answer)
-            answer = await client.read_launch(self.build_id, user, server)
-        if answer["launch"] is None:
-            raise _find_error(answer["build"])
-        self.launch = answer["launch"]
+        while True:
+            answer = await client.begin(user, server, options)
+            self.build_id = answer["build"]["id"]
+            if answer["launch"] is None:
+                await self._follow(client, answer)
+                answer = await client.read_launch(self.build_id, user, server) or {"build": {"finished": None}}
+            if answer.get("launch"):
+                self.launch = answer["launch"]
+                return
+            if answer["build"]["finished"]:
+                raise _find_error(answer["build"])
+            self.start_progress.say("hubdock's service was restarted; the build goes on")
+            await asyncio.sleep(RETRY)
 
     async def _follow(self, client: ServiceClient, answer: dict[str, Any]) -> None:
         """Take in a build's events until it ends. Whoever cancels the start leaves the build."""

@@ -1,0 +1,85 @@
+"""Limits, seen from inside the container, and GPUs as the engine's device requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.hub import Hub
+from tests.kit.repos import Project
+
+CGROUP = """
+if [ -f /sys/fs/cgroup/memory.max ]; then cat /sys/fs/cgroup/memory.max; cat /sys/fs/cgroup/cpu.max
+else cat /sys/fs/cgroup/memory/memory.limit_in_bytes; echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us) $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us); fi
+df --block-size=1 --output=size /dev/shm | tail -1
+"""
+
+
+@pytest.fixture
+def plain(project: Project) -> Project:
+    project.write_all({"README.md": "plain"}).commit()
+    return project
+
+
+def test_cpu_memory_and_shm(hub: Hub, plain: Project) -> None:
+    server = hub.start_server("alice", "limits", {"repo": plain.url, "ref": "main", "cpu": "1.5", "memory": "1G", "shm": "128M"})
+    memory, cpu, shm = server.run(CGROUP).splitlines()
+    assert int(memory) == 1024**3 and cpu.split() == ["150000", "100000"] and int(shm) == 128 * 1024**2
+    assert server.run("echo $MEM_LIMIT $CPU_LIMIT") == f"{1024**3} 1.5"
+    server.stop()
+    server = hub.start_server("alice", "limits", {"repo": plain.url, "ref": "main"})
+    memory, cpu, _ = server.run(CGROUP).splitlines()
+    assert int(memory) == 2 * 1024**3 and cpu.split()[0] == "200000", "who asks for nothing gets the admin's limits"
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("cpu", "2.5", "the limit is 2"), ("memory", "3G", "the limit is 2G"), ("shm", "1G", "the limit is 256M"), ("gpu", "3", "at most 2"), ("gpu", "-1", "whole number"), ("cpu", "NaN", "between")],
+)
+def test_over_the_cap_is_refused_with_the_cap(hub: Hub, plain: Project, option: str, value: str, words: str) -> None:
+    """By the API, the hub's REST and the page alike."""
+    options = {"repo": plain.url, "ref": "main", option: value}
+    asked = hub.service("POST", "plan", options).json()["error"]
+    assert asked["field"] == option and words in asked["message"]
+    refused = hub.api("POST", "users/bob/servers/over", options)
+    assert refused.status_code == 400 and words in refused.json()["message"]
+    with hub.browser("bob") as browser:
+        page = browser.submit(browser.landing, "/services/hubdock/", **options)
+        assert page.status_code == 400 and words in page.text and f'value="{value}"' in page.text
+
+
+def test_gpus_are_leased(hub: Hub, plain: Project) -> None:
+    """Two devices, three who ask: each gets one of its own, the third is told within seconds; a stopped server gives its back."""
+    options = {"repo": plain.url, "ref": "main", "gpu": 1}
+    first, second = hub.start_server("alice", "gpu", options), hub.start_server("bob", "gpu", options)
+    requests = [server.container.attrs["HostConfig"]["DeviceRequests"] for server in (first, second)]
+    assert [(r[0]["Driver"], r[0]["DeviceIDs"]) for r in requests] == [("cdi", ["hubdock.test/gpu=0"]), ("cdi", ["hubdock.test/gpu=1"])]
+    assert first.run("tr '\\0' '\\n' </proc/1/environ | grep HUBDOCK_TEST; ls /dev | grep hubdock") == "HUBDOCK_TEST_GPU_0=yes\nhubdock-gpu0"
+    assert second.run("ls /dev | grep hubdock") == "hubdock-gpu1"
+    third = hub.api("POST", "users/carol/servers/gpu", options)
+    assert third.status_code == 503 and "0 of 2 are free" in third.json()["message"]
+    first.stop()
+    third_server = hub.start_server("carol", "gpu", options)
+    assert third_server.run("ls /dev | grep hubdock") == "hubdock-gpu0"
+    for server in (second, third_server):
+        server.stop()
+    both = hub.start_server("dave", "gpu", {**options, "gpu": 2})
+    assert both.run("ls /dev | grep -c hubdock") == "2"
+    both.stop()
+
+
+def test_options_are_validated(hub: Hub, plain: Project) -> None:
+    for options, words in (
+        ({"ref": "main"}, "Give the address"),
+        ({"repo": plain.url}, "name of a branch"),
+        ({"repo": plain.url, "ref": "main", "image": "evil"}, "An image can't be chosen"),
+        ({"repo": plain.url, "ref": "main", "speed": 1}, "unknown"),
+        ({"repo": ["x"], "ref": "main"}, "must be text"),
+        ({"repo": "https://user:secret@github.com/a/b", "ref": "main"}, "credentials are never taken"),
+        ({"repo": "http://10.0.0.1/a/b", "ref": "main"}, "not allowed"),
+        ({"repo": "https://elsewhere.example.org/a/b", "ref": "main"}, "not allowed"),
+    ):
+        answer = hub.api("POST", "users/erin/servers/never", options)
+        assert answer.status_code in {400, 403} and words in answer.json()["message"], answer.text
+        assert "secret" not in answer.text
+    assert "never" not in {name for name, server in hub.api("GET", "users/erin").json()["servers"].items() if server.get("ready")}

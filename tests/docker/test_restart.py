@@ -1,0 +1,82 @@
+"""Restarts: servers and builds outlive hub and service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit.history import SolveCounter
+from tests.kit.hub import Hub
+from tests.kit.repos import Project, make_requirements
+
+
+@pytest.fixture
+def own_hub(docker_engine: object, hub_settings: dict[str, dict[str, object]], tmp_path: object) -> Iterator[Hub]:
+    """A hub that may be killed."""
+    hub = Hub(tmp_path / "hub", hub_settings)  # type: ignore[operator]
+    try:
+        yield hub.start()
+    finally:
+        hub.stop()
+        hub.clean()
+
+
+def test_servers_survive_the_hub(own_hub: Hub, project: Project) -> None:
+    """A clean restart and a kill -9: the same container, known again, and nothing built."""
+    project.write_all({"README.md": "x"}).commit()
+    server = own_hub.start_server("alice", "kept", {"repo": project.url, "ref": "main"})
+    identity = server.container.id
+    counter = SolveCounter()
+    own_hub.stop()
+    own_hub.start()
+    assert own_hub.wait_ready("alice", "kept").container.id == identity
+    own_hub.kill()
+    own_hub.start()
+    server = own_hub.wait_ready("alice", "kept")
+    assert server.container.id == identity
+    assert own_hub.read_server("alice", "kept")["state"]["hubdock"]["workspace"].startswith("/home/jovyan/project")
+    assert server.ask("contents").status_code == 200
+    assert counter.new("image", project.remote_name) == 0
+    server.stop()
+    assert not own_hub.engine.containers.list(all=True, filters={"id": identity})
+
+
+def test_a_build_survives_the_service(own_hub: Hub, project: Project) -> None:
+    """kill -9 of the hub in the middle of a build: the worker goes on; the next service takes it up, and the next start joins it."""
+    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0", "./slow"), "slow/setup.py": SLOW}).commit()
+    options = {"repo": project.url, "ref": "main"}
+    counter = SolveCounter()
+    build = own_hub.service("POST", "builds", options).json()["id"]
+    own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
+    own_hub.kill()
+    time.sleep(0.5)
+    own_hub.start()
+    assert own_hub.service("GET", f"builds/{build}").json()["phase"] in {"building", "ready"}, "the same build is known"
+    server = own_hub.start_server("alice", "after", options)
+    assert server.run("python -c 'import slow'") == ""
+    assert (counter.new("environment", project.remote_name), counter.new("image", project.remote_name)) == (1, 1)
+    assert len(list((own_hub.state / "tasks" / "environment").glob("*/*/spec.json"))) == 1, "one attempt: the worker was adopted"
+    server.stop()
+
+
+SLOW = "import time; time.sleep(4)\nfrom setuptools import setup\nopen('slow.py', 'w').write('')\nsetup(name='slow', version='1', py_modules=['slow'])\n"
+
+
+def test_a_dead_worker_is_told_and_mended(own_hub: Hub, project: Project) -> None:
+    """kill -9 of a worker: the build fails with a clear message, nothing stays behind, and the next start makes it."""
+    import os
+    import signal
+
+    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0", "./slow"), "slow/setup.py": SLOW}).commit()
+    options = {"repo": project.url, "ref": "main"}
+    build = own_hub.service("POST", "builds", options).json()["id"]
+    (pid,) = own_hub.wait_for(lambda: list((own_hub.state / "tasks" / "environment").glob("*/1/pid")), 30, "the worker runs")
+    own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    ended = own_hub.wait_for(lambda: (b := own_hub.service("GET", f"builds/{build}").json())["phase"] == "failed" and b, 10, "the build ends")
+    assert "interrupted" in ended["error"]["message"]
+    server = own_hub.start_server("alice", "mended", options)
+    assert server.run("python -c 'import slow'") == ""
+    server.stop()
