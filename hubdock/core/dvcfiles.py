@@ -6,21 +6,20 @@ The formats are DVC's own: https://doc.dvc.org/user-guide/project-structure. DVC
 
 from __future__ import annotations
 
-import configparser
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from hubdock.core.dvcconfig import DataProject, parse_config
 from hubdock.core.errors import RecipeError
-from hubdock.core.requirements import decode_text
 from hubdock.core.tree import Tree
+from hubdock.core.yamlfile import load_yaml
 
 FILES = rb"(?:[^\0]*/)?(?:[^\0/]+\.dvc|dvc\.lock|dvc\.yaml|\.dvc/config)"
 MAX_OUTS = 100_000
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TEMPLATE = re.compile(r"\$\{[^}]*\}")
 
 
 @dataclass(frozen=True, order=True)
@@ -39,24 +38,6 @@ class DataOut:
     remote: str = ""
     size: int | None = None
     source: str = ""
-
-
-@dataclass(frozen=True)
-class DataRemote:
-    """A remote of ``.dvc/config``. ``ignored`` are the options that a repository may not set here."""
-
-    name: str
-    url: str
-    ignored: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DataProject:
-    """One DVC project: its directory, its remotes, and the name of its default remote."""
-
-    root: str
-    remotes: tuple[DataRemote, ...] = ()
-    default: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +81,8 @@ def parse_data_files(tree: Tree, blobs: Mapping[str, bytes]) -> DataFiles:
                 outs[out.path] = out
     if len(outs) > MAX_OUTS:
         raise RecipeError(f"The branch tracks {len(outs)} DVC outputs; at most {MAX_OUTS} are accepted. Track directories instead of files.")
-    projects = tuple(_parse_config(root, blobs[posixpath.join(root, ".dvc/config").removeprefix("./")], notices) for root in roots)
+    configs = {root: posixpath.normpath(posixpath.join(root, ".dvc/config")) for root in roots}
+    projects = tuple(parse_config(root, path, blobs[path], notices) for root, path in configs.items())
     return DataFiles(tuple(sorted(outs.values())), projects, tuple(paths), tuple(notices))
 
 
@@ -109,16 +91,8 @@ def _find_root(path: str, roots: list[str]) -> str | None:
     return max(holding, key=len) if holding else None
 
 
-def _load(path: str, content: bytes) -> Any:
-    try:
-        return yaml.load(decode_text(path, content), Loader=_LOADER)  # noqa: S506 (a safe loader either way)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise RecipeError("This is not valid YAML.", str(error), file=path, line=mark.line + 1 if mark else None) from error
-
-
 def _parse_dvc(path: str, content: bytes, notices: list[str]) -> list[dict[str, Any]]:
-    values = _load(path, content) or {}
+    values = load_yaml(path, content) or {}
     if not isinstance(values, dict):
         raise RecipeError("This is no .dvc file.", file=path)
     deps = values.get("deps") or []
@@ -134,32 +108,75 @@ def _parse_dvc(path: str, content: bytes, notices: list[str]) -> list[dict[str, 
 
 
 def _parse_lock(path: str, blobs: Mapping[str, bytes], notices: list[str]) -> list[dict[str, Any]]:
-    """Return the outs of a lock's stages that dvc.yaml still has; a matrix stage's name is ``name@item``."""
-    lock = _load(path, blobs[path]) or {}
+    """Return the outs of a lock's stages that dvc.yaml still has, with their paths as seen from the lock's directory.
+
+    The lock holds hashes alone: where a stage works (``wdir``), and what of its outs is cached, pushed and where, stands in dvc.yaml.
+    """
+    lock = load_yaml(path, blobs[path])
     pipeline_path = posixpath.join(posixpath.dirname(path), "dvc.yaml")
-    pipeline = _load(pipeline_path, blobs[pipeline_path]) if pipeline_path in blobs else {}
-    stages = lock.get("stages") if isinstance(lock, dict) else {}
-    declared = (pipeline.get("stages") if isinstance(pipeline, dict) else None) or {}
+    pipeline = load_yaml(pipeline_path, blobs[pipeline_path]) if pipeline_path in blobs else None
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    declared = pipeline.get("stages") if isinstance(pipeline, dict) else None
+    if not isinstance(stages, dict) or not isinstance(declared, dict):
+        return []
     kept: list[dict[str, Any]] = []
-    for name, stage in (stages or {}).items():
-        definition = declared.get(name, declared.get(str(name).partition("@")[0])) if isinstance(declared, dict) else None
-        if definition is None or not isinstance(stage, dict):
+    for name, stage in stages.items():
+        definition = _find_definition(declared, str(name))
+        outs = stage.get("outs") if isinstance(stage, dict) else None
+        if definition is None or not isinstance(outs, list):
             continue
-        unpushed = _find_unpushed(definition)
-        outs = [out for out in stage.get("outs") or [] if isinstance(out, dict)]
-        kept += [out for out in outs if str(out.get("path")) not in unpushed and _is_cached(path, out, notices)]
+        wdir = str(definition.get("wdir") or ".")
+        if _TEMPLATE.search(wdir):
+            notices.append(f"{pipeline_path}: the outputs of {name} are not fetched, for its wdir is a template. Run `dvc pull` in the server.")
+            continue
+        options = _find_options(definition)
+        for out in (out for out in outs if isinstance(out, dict)):
+            target = str(out.get("path", ""))
+            whole = {**next((said for parts, said in options if _fits(parts, posixpath.normpath(target))), {}), **out}
+            if _is_cached(path, whole, notices):
+                kept.append({**whole, "path": posixpath.join(wdir, target)})
     return kept
 
 
-def _find_unpushed(definition: Any) -> set[str]:
-    """Return the outs that a stage does not cache or never pushes (``cache: false``, ``push: false``)."""
-    found = set()
+def _find_definition(declared: dict[Any, Any], name: str) -> dict[str, Any] | None:
+    """Return a stage of dvc.yaml; ``name@item`` is one of a ``foreach`` or ``matrix``, gone if a list of plain values has no such item."""
+    base, _, item = name.partition("@")
+    definition = declared.get(name, declared.get(base))
+    if not isinstance(definition, dict):
+        return None
+    items = definition.get("foreach")
+    if items is None:
+        return definition
+    plain = isinstance(items, (list, dict)) and all(type(i) in {str, int} and not _TEMPLATE.search(str(i)) for i in items)
+    if plain and item not in {str(i) for i in items}:
+        return None
+    inner = definition.get("do")
+    return inner if isinstance(inner, dict) else None
+
+
+def _find_options(definition: dict[str, Any]) -> list[tuple[list[str], dict[str, Any]]]:
+    """Return what a stage says of its outs (``cache``, ``push``, ``remote``), each with its path, cut where templates stand for anything."""
+    found = []
     for group in ("outs", "metrics", "plots"):
-        items = definition.get(group) if isinstance(definition, dict) else None
+        items = definition.get(group)
         for item in items if isinstance(items, list) else []:
-            if isinstance(item, dict):
-                found |= {str(p) for p, o in item.items() if isinstance(o, dict) and (o.get("cache") is False or o.get("push") is False)}
-    return found
+            for path, options in item.items() if isinstance(item, dict) else ():
+                kept = {name: options[name] for name in ("cache", "push", "remote") if name in options} if isinstance(options, dict) else {}
+                found.append((_TEMPLATE.split(posixpath.normpath(str(path))), kept))
+    return sorted(found, key=lambda pair: len(pair[0]))
+
+
+def _fits(parts: list[str], path: str) -> bool:
+    """True if a path consists of these parts with anything between them."""
+    if len(parts) == 1:
+        return path == parts[0]
+    at = len(parts[0])
+    for part in parts[1:-1]:
+        found = path.find(part, at)
+        if found == -1:
+            return False
+        at = found + len(part)
+    return path.startswith(parts[0]) and path.endswith(parts[-1]) and len(path) - len(parts[-1]) >= at
 
 
 def _is_cached(path: str, out: dict[str, Any], notices: list[str]) -> bool:
@@ -180,34 +197,10 @@ def _make_out(path: str, root: str, raw: dict[str, Any]) -> DataOut:
     target = str(raw.get("path", ""))
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     inside = joined if root == "." else posixpath.relpath(joined, root)
-    if not target or target.startswith(("/", "~")) or "://" in target or inside in {".", ".."} or inside.startswith("../"):
+    if not target or target.startswith("/") or "://" in target or inside in {".", ".."} or inside.startswith("../"):
         raise RecipeError(f"The output “{target[:120]}” does not lie inside the project. Only outputs inside it can be fetched.", file=path)
     if any(part in {".git", ".dvc"} for part in joined.split("/")) or "\0" in joined:
         raise RecipeError(f"The output “{target[:120]}” lies in a directory of git or DVC itself.", file=path)
     size = raw.get("size")
     hash_name = "md5" if raw.get("hash") == "md5" else "md5-dos2unix"
-    return DataOut(joined, hash_name, oid, raw.get("isexec") is True, root, str(raw.get("remote") or ""), size if isinstance(size, int) else None, path)
-
-
-def _parse_config(root: str, content: bytes, notices: list[str]) -> DataProject:
-    """Return a project of its ``.dvc/config``. Only a remote's ``url`` is taken: options such as ``endpointurl`` or ``credentialpath``
-    would send the team's credentials where the repository says, or read files of the machine that fetches."""
-    path = posixpath.join(root, ".dvc/config").removeprefix("./")
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        parser.read_string(decode_text(path, content))
-    except configparser.Error as error:
-        raise RecipeError("This is no valid DVC configuration.", str(error), file=path) from error
-    remotes = []
-    for section in parser.sections():
-        kind, _, name = section.strip().strip("'").partition(" ")
-        if kind != "remote":
-            continue
-        name = name.strip().strip('"')
-        ignored = tuple(sorted(option for option in parser[section] if option != "url"))
-        remotes.append(DataRemote(name, parser[section].get("url", ""), ignored))
-    blocked = sorted({option for remote in remotes for option in remote.ignored} & {"configpath", "credentialpath", "endpointurl", "keyfile", "gdrive_service_account_json_file_path"})
-    if blocked:
-        notices.append(f"{path}: {', '.join(blocked)} ignored while fetching; an administrator sets them in HubDock.dvc_remotes.")
-    default = parser.get("core", "remote", fallback="") if parser.has_section("core") else ""
-    return DataProject(root, tuple(remotes), default)
+    return DataOut(joined, hash_name, oid, raw.get("isexec") is True, root, str(raw.get("remote") or "").lower(), size if isinstance(size, int) and size >= 0 else None, path)

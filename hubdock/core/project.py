@@ -51,12 +51,20 @@ class Project:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases' bombs and with line numbers at hand; duplicate keys are errors."""
+    """YAML without aliases' bombs; duplicate keys are errors."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not accepted", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{str(key.value)[:60]!r} stands here twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def parse_project(content: bytes) -> Project:
@@ -66,7 +74,7 @@ def parse_project(content: bytes) -> Project:
     try:
         node = loader.get_single_node()
         values = {} if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # the later ones: ``!!bool x`` and the like
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or "it can't be read"
         raise RecipeError(f"This is not valid YAML: {reason}.", file=FILE, line=mark.line + 1 if mark else None) from error
@@ -80,7 +88,7 @@ def parse_project(content: bytes) -> Project:
 def _find_lines(node: Any) -> dict[str, int]:
     if node is None:
         return {}
-    return {str(key.value): key.start_mark.line + 1 for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    return {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
 
 
 def _make_project(values: dict[Any, Any], lines: dict[str, int]) -> Project:
@@ -101,7 +109,10 @@ def _make_project(values: dict[Any, Any], lines: dict[str, int]) -> Project:
 def _text(value: Any, name: str, line: int | None) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise RecipeError(f"“{name}” must be text.", file=FILE, line=line)
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:  # a number of thousands of digits
+        text = "9" * (MAX_TEXT + 1)
     if len(text) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in text):
         raise RecipeError(f"“{name}” holds a line break or control character, or is longer than {MAX_TEXT} characters.", file=FILE, line=line)
     return text
@@ -122,9 +133,9 @@ def _mapping(value: Any, name: str, line: int | None) -> dict[str, str]:
 def _parse_env(value: Any, line: int | None) -> dict[str, str]:
     env = _mapping(value, "env", line)
     for name in env:
-        if not _ENV_NAME.match(name):
+        if not _ENV_NAME.fullmatch(name):
             raise RecipeError(f"{name[:60]!r} is no name of an environment variable.", file=FILE, line=line)
-        if _RESERVED_ENV.match(name):
+        if _RESERVED_ENV.fullmatch(name):
             raise RecipeError(f"{name} is set by the hub or the image and can't be changed here.", file=FILE, line=line)
     return dict(sorted(env.items()))
 
@@ -132,7 +143,7 @@ def _parse_env(value: Any, line: int | None) -> dict[str, str]:
 def _parse_labels(value: Any, line: int | None) -> dict[str, str]:
     labels = _mapping(value, "labels", line)
     for name in labels:
-        if not _LABEL_NAME.match(name) or name.startswith(("hubdock", "com.docker", "io.docker", "org.opencontainers")):
+        if not _LABEL_NAME.fullmatch(name) or name.startswith(("hubdock", "com.docker", "io.docker", "org.opencontainers")):
             raise RecipeError(f"{name[:60]!r} can't be a label: use lower case, digits, “.” and “-”, and none of the reserved prefixes.", file=FILE, line=line)
     return dict(sorted(labels.items()))
 

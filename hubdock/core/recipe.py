@@ -122,6 +122,8 @@ def _find_main(tree: Tree, project: Project, extra: Sequence[str]) -> str | None
         if entry is None:
             raise RecipeError(f"“requirements” names {project.requirements}, which this branch does not have.", file=project_file.FILE)
         _require_file(entry)
+        if not project.requirements.endswith((".txt", ".in")) and posixpath.basename(project.requirements) != "uv.lock":
+            raise RecipeError("“requirements” must name a .txt or .in file, or a uv.lock.", file=project_file.FILE)
         return project.requirements
     for path in extra:
         if tree.find(path) is not None:
@@ -158,15 +160,22 @@ def _refuse_unsupported(tree: Tree, blobs: Mapping[str, bytes]) -> None:
     if content is None:
         return
     values = _parse_toml("pyproject.toml", content)
-    if values.get("project", {}).get("dependencies") or values.get("tool", {}).get("poetry", {}).get("dependencies"):
+    if _dig(values, "project", "dependencies") or _dig(values, "tool", "poetry", "dependencies"):
         raise RecipeError("It has dependencies but no uv.lock stands beside it. Run `uv lock` and commit uv.lock, or add a requirements.txt.", file="pyproject.toml")
+
+
+def _dig(values: Any, *names: str) -> Any:
+    """Return a value that lies some tables deep, None if it is not there."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _parse_toml(path: str, content: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(decode_text(path, content))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"This is not valid TOML: {error}.", file=path) from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"This is not valid TOML: {str(error)[:200]}.", file=path) from error
 
 
 def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str, TreeEntry]) -> None:

@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hubdock.core.dvcfiles import DataFiles, DataOut, DataProject, DataRemote
+from hubdock.core.dvcconfig import DataProject, DataRemote
+from hubdock.core.dvcfiles import DataFiles, DataOut
 from hubdock.core.project import Project
 from hubdock.core.recipe import Recipe
 from hubdock.core.requirements import LineKind, RequirementLine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +14,12 @@ from hubdock.core.dvcfiles import DataFiles, DataOut
 from hubdock.core.errors import HubDockError, RecipeError
 from hubdock.core.keys import DataInputs
 from hubdock.core.naming import make_scope_name
-from hubdock.core.repo import RepoPolicy, RepoURL
+from hubdock.core.repo import RepoPolicy, RepoURL, is_private_address
 from hubdock.core.text import redact
 
 _HOSTED = {"http": "http", "https": "https", "webdav": "http", "webdavs": "https", "ssh": "ssh"}
+# What the configuration that DVC reads would take for something else ("%(" asks for another option's value: a password, say).
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'\\]|%\(|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.I)
 _STORES = {"s3", "gs", "azure", "oss", "gdrive"}
 
 
@@ -64,7 +68,7 @@ def make_dataset(data: DataFiles, policy: RepoPolicy, options: Mapping[str, Mapp
 
 def _find_url(out: DataOut, project: DataProject) -> str:
     declared = {remote.name: remote.url for remote in project.remotes}
-    name = out.remote or project.default
+    name = out.remote or project.default  # both in lower case, as DVC compares them
     place = "" if project.root == "." else f"{project.root}/"
     if not name:
         raise RecipeError(
@@ -76,11 +80,15 @@ def _find_url(out: DataOut, project: DataProject) -> str:
     url = declared[name]
     if url.startswith("remote://"):
         base, _, rest = url.removeprefix("remote://").partition("/")
-        url = f"{declared.get(base, '').rstrip('/')}/{rest}"
+        url = f"{declared.get(base.lower(), '').rstrip('/')}/{rest}"
     if "://" not in url:
         raise RecipeError(
             f"The DVC remote {name!r} is a directory of somebody's machine ({url[:120]}). Use one that servers can reach: http, ssh, s3, gs, azure.",
             file=f"{place}.dvc/config",
+        )
+    if _UNSAFE.search(url):
+        raise RecipeError(
+            f"The URL of the DVC remote {name!r} holds a quote, a backslash, a control character, “%(” or “..”. Remove it.", file=f"{place}.dvc/config"
         )
     return url
 
@@ -107,9 +115,22 @@ def _check_url(url: str, out: DataOut, policy: RepoPolicy) -> None:
     scheme = _HOSTED[parts.scheme]
     try:
         port = parts.port or {"http": 80, "https": 443, "ssh": 22}[scheme]
-        policy.check(RepoURL(scheme, (parts.hostname or "").lower(), port, "data"))
+        host = RepoURL(scheme, (parts.hostname or "").lower(), port, "data")
+        RepoPolicy(policy.hosts).check(host)  # allowed_repos is about repositories
+        if not policy.trusts_address(host):
+            _refuse_private(host.host)
     except (HubDockError, ValueError) as error:
         raise RecipeError(
             f"The DVC remote {shown} is on a host that this hub does not ask. An administrator can add it to HubDock.dvc_remotes or allowed_hosts.",
             file=out.source,
         ) from error
+
+
+def _refuse_private(host: str) -> None:
+    """Raise ValueError for a private address that is written as one."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return
+    if is_private_address(str(address)):
+        raise ValueError(f"{host} is a private address")

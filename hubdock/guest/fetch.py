@@ -34,13 +34,22 @@ def view_path(hash_name, oid):
     return os.path.join(*([] if hash_name == "md5" else ["l"]), oid[:2], oid[2:])
 
 
+def quote(value):
+    """Return an option's value as DVC's configuration wants it: without quotes "#" begins a comment, "," a list."""
+    for mark in ('"', "'") if "\n" not in value else ():
+        if mark not in value:
+            return mark + value + mark
+    mark = "'''" if '"""' in value or value.endswith('"') else '"""'
+    return mark + value + mark
+
+
 def write_project(request, cache):
     """Write a DVC project that names exactly the wanted objects, and its remotes with the admin's options."""
     os.makedirs(f"{WORK}/.dvc/tmp")
     lines = ["[core]", "    no_scm = true", "    analytics = false", "    check_update = false", "    site_cache_dir = /tmp/fetch/site",
              "[cache]", f"    dir = {cache}"]  # fmt: skip
     for name, options in request["remotes"].items():
-        lines += [f"['remote \"{name}\"']", *(f"    {option} = {value}" for option, value in options.items())]
+        lines += [f"['remote \"{name}\"']", *(f"    {option} = {quote(value)}" for option, value in options.items())]
     with open(f"{WORK}/.dvc/config", "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     for number, out in enumerate(request["outs"]):
