@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +18,11 @@ import docker
 import pytest
 
 from config.demo.server import Server
+from tests.kit.cli import CLI, HUBDOCK, read_until
 from tests.kit.hub import find_base
 from tests.kit.repos import Project, make_requirements
 
-HUBDOCK = str(Path(sys.executable).with_name("hubdock"))
 PREFIX = f"hubdock-cli-{os.getpid()}"
-
-
-@dataclass
-class CLI:
-    """``hubdock`` with a configuration of its own."""
-
-    config: Path
-    engine: docker.DockerClient
-    env: dict[str, str] = field(default_factory=lambda: {**os.environ, "COLUMNS": "120"})
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        env = {**self.env, "HUBDOCK_CONFIG": str(self.config)}
-        return subprocess.Popen([HUBDOCK, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def __call__(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        environ = {**self.env, "HUBDOCK_CONFIG": str(self.config), **env}
-        return subprocess.run([HUBDOCK, *arguments], env=environ, capture_output=True, text=True, timeout=120)
-
-    def read(self, *arguments: str) -> Any:
-        """Return the JSON that a command prints. It must end well."""
-        done = self(*arguments, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    def list_containers(self) -> list[str]:
-        return [container.name for container in self.engine.containers.list(all=True, filters={"name": PREFIX})]
-
-    def list_volumes(self) -> list[str]:
-        return [volume.name for volume in self.engine.volumes.list(filters={"name": PREFIX})]
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +43,9 @@ def cli(docker_engine: docker.DockerClient, server: Server, tmp_path_factory: py
     directory = tmp_path_factory.mktemp("cli")
     settings = {"state_dir": str(directory / "state"), "base_image": find_base(), "allowed_hosts": [server.url], "volume_prefix": PREFIX, "smoke_test": False}
     (directory / "config.json").write_text(json.dumps({"HubDock": settings}))
-    made = CLI(directory / "config.json", docker_engine)
+    made = CLI(directory / "config.json", docker_engine, PREFIX)
     yield made
-    for name in made.list_containers():
-        docker_engine.containers.get(name).remove(force=True, v=True)
-    for name in made.list_volumes():
-        docker_engine.volumes.get(name).remove(force=True)
-    for kind in ("image", "environment"):
-        for key in (directory / "state" / "tasks" / kind).glob("*"):
-            if docker_engine.images.list(f"hubdock/{kind}:{key.name}"):
-                docker_engine.images.remove(f"hubdock/{kind}:{key.name}", force=True)
+    made.clean()
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +112,7 @@ def test_ctrl_c_ends_a_build(cli: CLI, project: Project) -> None:
     project.write_all({"requirements.txt": make_requirements("scipy", "scikit-learn")}).commit("Use more")
     project.git("checkout", "--quiet", "main")
     process = cli.start("build", project.url, "large")
-    assert process.stdout
-    for line in process.stdout:
-        if "▸" in line:
-            break
+    read_until(process, "▸")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
@@ -177,15 +137,9 @@ def read(path: Path) -> bytes:
 
 def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Project) -> None:
     first = cli.start("build", project.url, "large")
-    assert first.stdout
-    for line in first.stdout:
-        if "▸" in line:
-            break
+    read_until(first, "▸")
     second = cli.start("build", project.url, "large")
-    assert second.stdout
-    for line in second.stdout:
-        if "▸" in line:
-            break
+    read_until(second, "▸")
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=20)
     shown, error = second.communicate(timeout=90)
@@ -197,13 +151,8 @@ def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Projec
 
 def start_server(cli: CLI, *arguments: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     """Return ``hubdock run --json`` and what it printed once the server answered."""
-    process, text = cli.start("run", *arguments, "--json"), ""
-    assert process.stdout
-    for line in process.stdout:
-        text += line
-        if line == "}\n":
-            return process, json.loads(text)
-    raise AssertionError(process.communicate()[1])
+    process = cli.start("run", *arguments, "--json")
+    return process, json.loads(read_until(process, "}"))
 
 
 def ask(running: dict[str, Any], path: str) -> Any:
@@ -232,10 +181,7 @@ def test_run_serves_until_it_is_stopped(cli: CLI, built: dict[str, Any], project
 
 def test_run_prints_an_address_and_where_the_work_is(cli: CLI, built: dict[str, Any], project: Project) -> None:
     process = cli.start("run", project.url, "main", "--new-branch", "idea")
-    assert process.stdout
-    shown = ""
-    while "Ctrl-C" not in shown:
-        shown += process.stdout.readline()
+    shown = read_until(process, "Ctrl-C")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert re.search(r"JupyterLab is at http://127\.0\.0\.1:\d+/lab\?token=[\w-]{20,}", shown)
@@ -246,20 +192,13 @@ def test_a_server_that_ends_by_itself(cli: CLI, built: dict[str, Any], project: 
     process, running = start_server(cli, project.url, "main")
     second = cli("run", project.url, "main")
     assert second.returncode == 1 and "is open already" in second.stderr
+    third = cli("run", project.url, "main", "--new-branch", "other", "--port", str(running["port"]))
+    assert third.returncode == 1 and f"Port {running['port']} of this machine is taken" in third.stderr
     cli.engine.containers.get(running["container"]).kill()
     shown, _ = process.communicate(timeout=30)
     error = json.loads(shown)["error"]
     assert process.returncode == 1 and error["code"] == "launch_failed"
     assert "ended by itself (exit code 137)" in error["message"] and "Serving notebooks" in error["message"]
-    assert not cli.list_containers()
-
-
-def test_a_port_that_is_taken(cli: CLI, built: dict[str, Any], project: Project, server: Server) -> None:
-    process, running = start_server(cli, project.url, "main")
-    done = cli("run", project.url, "main", "--new-branch", "other", "--port", str(running["port"]))
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert done.returncode == 1 and f"Port {running['port']} of this machine is taken" in done.stderr
     assert not cli.list_containers()
 
 
@@ -287,10 +226,17 @@ def test_a_port_that_is_taken(cli: CLI, built: dict[str, Any], project: Project,
 def test_errors_have_words_and_codes(cli: CLI, project: Project, arguments: list[str], code: int, said: str) -> None:
     given = [word.replace("URL", project.url) for word in arguments]
     done = cli(*given)
-    assert (done.returncode, done.stdout) == (code, "") and said in done.stderr and "Traceback" not in done.stderr
-    assert "hunter2" not in done.stderr
-    told = cli(*given, "--json")
-    assert (told.returncode, told.stderr) == (code, "") and json.loads(told.stdout)["error"]["message"]
+    assert (done.returncode, done.stdout) == (code, "") and said in done.stderr
+    assert "hunter2" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    (["plan", "URL", "wrong"], {"code": "recipe_error", "file": "requirements.txt", "line": 3}), (["plan", "URL"], {"code": "bad_request", "status": 400}),
+])  # fmt: skip
+def test_errors_as_json(cli: CLI, project: Project, arguments: list[str], error: dict[str, Any]) -> None:
+    done = cli(*(word.replace("URL", project.url) for word in arguments), "--json")
+    assert done.returncode and done.stderr == ""
+    assert json.loads(done.stdout)["error"].items() >= error.items()
 
 
 def test_an_engine_that_is_away(cli: CLI, built: dict[str, Any], project: Project) -> None:

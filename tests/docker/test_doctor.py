@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,8 @@ import docker
 import pytest
 
 from hubdock.doctor import GIB, find_filesystem, judge_space, parse_version
+from tests.kit.cli import HUBDOCK
 from tests.kit.hub import find_base
-
-HUBDOCK = str(Path(sys.executable).with_name("hubdock"))
 
 
 def run_doctor(*arguments: str, **env: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:

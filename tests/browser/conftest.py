@@ -1,0 +1,59 @@
+"""Headless Chromium on the hub that the Docker suite uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, project, server  # noqa: F401 (the same fixtures)
+from tests.kit.hub import PASSWORD, Hub
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    path = os.environ.get("HUBDOCK_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium is installed; `make test` installs Debian's")
+    browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A fresh browser window; any error in a page's own scripts fails the test."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 800})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert not errors, errors
+
+
+def log_in(page: Page, hub: Hub, user: str) -> None:  # noqa: F811
+    page.goto(hub.url)
+    page.fill("#username_input", user)
+    page.fill("#password_input", PASSWORD)
+    page.click("#login_submit")
+    page.wait_for_url("**/services/hubdock/")
+
+
+def take_picture(page: Page, name: str) -> None:
+    """Keep a screenshot for the documentation, where HUBDOCK_PICTURES names a directory."""
+    directory = os.environ.get("HUBDOCK_PICTURES")
+    if directory:
+        page.screenshot(path=str(Path(directory) / f"{name}.png"))
