@@ -73,21 +73,21 @@ def parse_project(content: bytes) -> Project:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        values = {} if node is None else loader.construct_document(node)
+        values = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # the later ones: ``!!bool x`` and the like
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or "it can't be read"
         raise RecipeError(f"This is not valid YAML: {reason}.", file=FILE, line=mark.line + 1 if mark else None) from error
     finally:
         loader.dispose()
+    if values is None:
+        return Project()
     if not isinstance(values, dict):
         raise RecipeError("The file must hold settings of the form “name: value”.", file=FILE)
     return _make_project(values, _find_lines(node))
 
 
 def _find_lines(node: Any) -> dict[str, int]:
-    if node is None:
-        return {}
     return {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
 
 

@@ -97,7 +97,7 @@ def make_recipe(tree: Tree, blobs: Mapping[str, bytes], extra: Sequence[str] = (
     notices = _find_notices(tree, main)
     if main is None:
         _refuse_unsupported(tree, blobs)
-        apt_path = next((path for place in PLACES if _is_file(tree, path := posixpath.join(place, "apt.txt"))), None)
+        apt_path = next((path for place in PLACES if tree.find(path := posixpath.join(place, "apt.txt")) is not None), None)
     else:
         apt_path = posixpath.join(posixpath.dirname(main), "apt.txt")
     apt = _read(tree, blobs, apt_path) if apt_path else None
@@ -191,7 +191,7 @@ def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dic
         source = package.get("source", {}) if isinstance(package, dict) else {}
         if not isinstance(source, dict):
             continue
-        for name in ("path", "directory", "editable"):
+        for name in ("path", "directory", "editable", "virtual"):
             if isinstance(source.get(name), str) and source[name] != ".":
                 raise RecipeError(f"The local package {package.get('name')} ({source[name]}) is not supported with uv.lock. Use requirements.txt.", file=main)
 
@@ -264,5 +264,5 @@ def _read(tree: Tree, blobs: Mapping[str, bytes], path: str) -> bytes | None:
 
 def _bounded(path: str, content: bytes) -> bytes:
     if len(content) > MAX_FILE:
-        raise RecipeError(f"The file is {len(content) // 1024} KiB; at most {MAX_FILE // 1024} KiB are read.", file=path)
+        raise RecipeError(f"The file is {-(-len(content) // 1024)} KiB; at most {MAX_FILE // 1024} KiB are read.", file=path)
     return content
