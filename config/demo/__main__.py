@@ -142,7 +142,9 @@ def choose_base() -> str:
         if subprocess.run(["docker", "pull", DEFAULT_BASE], check=False).returncode == 0:
             return DEFAULT_BASE
     tell("no registry has the default base image: making one from Debian and Python packages")
-    if subprocess.run([str(REPO / "config" / "base-image" / "make-base"), MADE_BASE], check=False, env=os.environ | {"PYTHON": sys.executable}).returncode:
+    if subprocess.run(
+        [str(REPO / "config" / "base-image" / "make-base"), MADE_BASE], check=False, env=os.environ | {"PYTHON": sys.executable}
+    ).returncode:
         raise Stop("there is no base image, and none could be made (see above)")
     return MADE_BASE
 

@@ -26,7 +26,7 @@ NAME = "digits"
 SIZE, SCALE = 8, 4  # scikit-learn's images are 8 by 8; 32 by 32 can be looked at, and is the least that a VGG takes
 TEST_EVERY = 5
 # What `dvc repro` on the branch vgg19 makes in one of its own servers: TensorFlow is in the base image, not here.
-VGG19_METRICS = {"accuracy": 0.992, "loss": 0.04}
+VGG19_METRICS = {"accuracy": 0.989, "loss": 0.04}
 
 
 def make_project(root: Path, url: str, tell: Callable[[str], None] = lambda line: None) -> str:
@@ -82,7 +82,11 @@ class Work:
     def commit(self, message: str) -> None:
         """Commit everything: one commit a day, by one person."""
         self.commits += 1
-        self.env |= {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in [("NAME", "Dana"), ("EMAIL", "dana@example.org")]}
+        self.env |= {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in [("NAME", "Dana"), ("EMAIL", "dana@example.org")]
+        }
         self.env |= {f"GIT_{who}_DATE": f"2026-03-{self.commits + 1:02d}T09:30:00+0000" for who in ("AUTHOR", "COMMITTER")}
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
@@ -93,7 +97,9 @@ class Work:
         self.commit("Start the project")
         self.tell("1,797 images under DVC")
         self.dvc("init", "--quiet")
-        (self.path / ".dvc" / "config").write_text(f"[core]\n    remote = team\n['remote \"team\"']\n    url = {remote}\n    method = PUT\n")
+        (self.path / ".dvc" / "config").write_text(
+            f"[core]\n    remote = team\n['remote \"team\"']\n    url = {remote}\n    method = PUT\n"
+        )
         write_images(self.path / "data")
         self.dvc("add", "--quiet", "data/train", "data/test")
         self.commit("Track the digits with DVC")
@@ -102,13 +108,13 @@ class Work:
         self.tell("training the baseline of main")
         self.copy("main", "digits.py", "train.py", "params.yaml", "dvc.yaml")
         self.dvc("repro", "--quiet")
-        self.commit("Train a baseline: logistic regression on the pixels")
+        self.commit("Train a baseline: logistic regression")
         self.copy("main", "baseline.ipynb")
         self.commit("Show data and baseline in a notebook")
         self._write_vgg19()
         self.git("checkout", "--quiet", "main")
         with (self.path / "README.md").open("a") as file:
-            file.write("\n`dvc metrics diff main` says what a branch gains over the baseline.\n")
+            file.write("\n`git diff origin/main -- metrics.json` says what a branch gains over the baseline.\n")
         self.commit("Say how to compare hypotheses")
 
     def _write_vgg19(self) -> None:
@@ -139,4 +145,6 @@ def make_png(pixels: list[list[int]]) -> bytes:
     rows = b"".join(b"\0" + bytes(value for value in row for _ in range(SCALE)) for row in pixels for _ in range(SCALE))
     side = SIZE * SCALE
     chunks = [(b"IHDR", struct.pack(">2I5B", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
