@@ -41,7 +41,10 @@ def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project
 @pytest.fixture(scope="module")
 def cli(docker_engine: docker.DockerClient, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CLI]:
     directory = tmp_path_factory.mktemp("cli")
-    settings = {"state_dir": str(directory / "state"), "base_image": find_base(), "allowed_hosts": [server.url], "volume_prefix": PREFIX, "smoke_test": False}
+    settings = {
+        "state_dir": str(directory / "state"), "base_image": find_base(), "gpu_base_image": "", "gpu_limit": 2, "allowed_hosts": [server.url],
+        "volume_prefix": PREFIX, "smoke_test": False,
+    }  # fmt: skip
     (directory / "config.json").write_text(json.dumps({"HubDock": settings}))
     made = CLI(directory / "config.json", docker_engine, PREFIX)
     yield made
@@ -202,6 +205,19 @@ def test_a_server_that_ends_by_itself(cli: CLI, built: dict[str, Any], project: 
     assert not cli.list_containers()
 
 
+def test_run_gives_devices_that_nobody_holds(cli: CLI, built: dict[str, Any], project: Project, gpus: list[str]) -> None:
+    named = [word for device in gpus for word in ("--gpu-device", device)]
+    first, running = start_server(cli, project.url, "main", "--gpu", "1", *named)
+    container = cli.engine.containers.get(running["container"])
+    assert container.labels["hubdock.gpus"] == gpus[0]
+    assert [name for name in container.exec_run("ls /dev").output.decode().split() if "gpu" in name] == ["hubdock-gpu0"]
+    second = cli("run", project.url, "main", "--new-branch", "second", *named)
+    assert second.returncode == 5 and "2 GPUs were asked for; 1 of 2 is free" in second.stderr
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=30)
+    assert first.returncode == 0 and not cli.list_containers()
+
+
 # --- errors ---
 
 
@@ -218,7 +234,7 @@ def test_a_server_that_ends_by_itself(cli: CLI, built: dict[str, Any], project: 
         (["plan", "URL/nothing", "main"], 3, "There is no repository"),
         (["plan", "URL", "wrong"], 4, "requirements.txt:3: "),
         (["run", "URL", "main", "--memory", "1"], 2, "Memory must be at least 64M"),
-        (["run", "URL", "main", "--gpu", "2"], 2, "2 GPUs were asked for; this hub offers none"),
+        (["run", "URL", "main", "--gpu", "3"], 2, "3 GPUs were asked for; "),
         (["--config", "/nowhere.json", "images"], 2, "The configuration /nowhere.json can't be read"),
         (["logs", "zzz"], 2, "No build is known"),
     ],
