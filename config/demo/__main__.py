@@ -137,14 +137,12 @@ def choose_base() -> str:
         return named
     if docker.inspect_image(DEFAULT_BASE) is not None:
         return DEFAULT_BASE
-    if can_pull(DEFAULT_BASE):
-        tell(f"pulling {DEFAULT_BASE} (over a gigabyte, once)")
+    if docker.inspect_image(MADE_BASE) is None and can_pull(DEFAULT_BASE):  # who has made one has no registry
+        tell(f"pulling the base image {DEFAULT_BASE} (over a gigabyte, once)")
         if subprocess.run(["docker", "pull", DEFAULT_BASE], check=False).returncode == 0:
             return DEFAULT_BASE
-    tell("no registry has the default base image: making one from Debian and Python packages")
-    if subprocess.run(
-        [str(REPO / "config" / "base-image" / "make-base"), MADE_BASE], check=False, env=os.environ | {"PYTHON": sys.executable}
-    ).returncode:
+    tell("the base image is made here, from Debian and Python packages: no registry has the default one")
+    if subprocess.run([str(REPO / "config" / "base-image" / "make-base"), MADE_BASE], check=False, env=os.environ | {"PYTHON": sys.executable}).returncode:
         raise Stop("there is no base image, and none could be made (see above)")
     return MADE_BASE
 
