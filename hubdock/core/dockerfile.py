@@ -27,7 +27,7 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUN
 
 def quote(text: str) -> str:
     """Return a value as a double-quoted word of a Dockerfile, with nothing expanded. Raises ValueError for control characters."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text):
         raise ValueError("a Dockerfile's word can't hold a control character")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'
@@ -77,13 +77,14 @@ def render_environment(
 
     ``install`` is False for a repository without requirements. ``from_source`` False: wheels only, in one step that runs no package code, from
     the shared cache. True: resolve in a stage of its own, install the wheels from the shared cache before any package code has run, and build
-    the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets. ``project`` is
-    where the requirements are while packages are built: the workspace, so that an editable install points to what the user will edit.
+    the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets, which
+    no step that runs package code ever sees. ``project`` is where the requirements are while packages are built: the workspace, so that an
+    editable install points to what the user will edit.
     """
     lines = [f"FROM {base} AS system", "USER 0:0", *_apt(apt), f"USER {UID}:{GID}"]
     if install and from_source:
-        lines += ["FROM system AS resolve", _run("resolve", [private_cache], secrets, project=project)]
-        lines += ["FROM system", _run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], secrets, project=project)]
+        lines += ["FROM system AS resolve", _run("resolve", [private_cache], project=project)]
+        lines += ["FROM system", _run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], project=project)]
     elif install:
         lines += [_run("wheels", [cache], secrets)]
     if install:

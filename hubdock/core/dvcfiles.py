@@ -17,7 +17,7 @@ from hubdock.core.errors import RecipeError
 from hubdock.core.tree import Tree
 from hubdock.core.yamlfile import load_yaml
 
-FILES = rb"(?:[^\0]*/)?(?:[^\0/]+\.dvc|dvc\.lock|dvc\.yaml|\.dvc/config)"
+_ENDINGS = (b".dvc", b"\tdvc.lock", b"/dvc.lock", b"\tdvc.yaml", b"/dvc.yaml", b"\t.dvc/config", b"/.dvc/config")
 MAX_OUTS = 100_000
 _TEMPLATE = re.compile(r"\$\{[^}]*\}")
 
@@ -57,7 +57,8 @@ class DataFiles:
 
 def find_data_files(tree: Tree) -> list[str]:
     """Return the paths of the DVC files of a tree, sorted; empty if it has no DVC project."""
-    paths = sorted(entry.path for entry in tree.matching(FILES) if entry.is_file)
+    found = (entry for entry in tree.ending_with(*_ENDINGS) if entry.is_file)
+    paths = sorted({entry.path for entry in found if not entry.path.endswith("/.dvc") and entry.path != ".dvc"})
     return paths if any(path == ".dvc/config" or path.endswith("/.dvc/config") for path in paths) else []
 
 

@@ -113,7 +113,7 @@ def _text(value: Any, name: str, line: int | None) -> str:
         text = str(value)
     except ValueError:  # a number of thousands of digits
         text = "9" * (MAX_TEXT + 1)
-    if len(text) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if len(text) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text):
         raise RecipeError(f"“{name}” holds a line break or control character, or is longer than {MAX_TEXT} characters.", file=FILE, line=line)
     return text
 

@@ -75,7 +75,8 @@ class Recipe:
     @property
     def local(self) -> bool:
         """True if a package is built from the repository itself."""
-        return any(entry.kind == "tree" for entry in self.files)
+        trees = {entry.path for entry in self.files if entry.kind == "tree"}
+        return any(line.kind is LineKind.LOCAL and line.value in trees for line in self.lines)
 
 
 def find_first_files(tree: Tree, extra: Sequence[str] = ()) -> list[str]:

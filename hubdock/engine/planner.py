@@ -85,6 +85,12 @@ class Planner:
                     f"The package index {line.value[:200]} is not allowed on this hub. An administrator can add it to HubDock.allowed_indexes.",
                     file=line.file, line=line.line,
                 )  # fmt: skip
+            if line.kind in {LineKind.GIT, LineKind.LOCAL} and self.settings.index_credentials and not line.value.endswith(".whl"):
+                raise RecipeError(
+                    "This package would be built from source, which this hub does not do: its package index needs a credential that no package code "
+                    "may see. Name a released version, or a wheel.",
+                    file=line.file, line=line.line,
+                )  # fmt: skip
 
     def _allows_index(self, url: str) -> bool:
         return any(matches_index(url, pattern) for pattern in (*self.settings.allowed_indexes, *self.settings.indexes))

@@ -69,3 +69,15 @@ def read(repository: Repository, files: Mapping[str, str | bytes] | None = None)
 def repository(tmp_path: Path) -> Repository:
     """An empty repository."""
     return Repository(tmp_path / "repository")
+
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def check_golden(name: str, text: str) -> None:
+    """Compare a text with tests/golden/NAME. ``UPDATE_GOLDEN=1`` writes it: look at the difference before you commit it."""
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")

@@ -89,6 +89,7 @@ BAD = [
     ("env: {A: }", 1, "“env.A” must be text"),
     ('env: {A: "x\\ny"}', 1, "line break or control character"),
     ('env: {A: "x\\0y"}', 1, "line break or control character"),
+    ('env: {A: "x\\ud800y"}', 1, "line break or control character"),
     ("env: {1A: x}", 1, "no name of an environment variable"),
     ("env: {A-B: x}", 1, "no name of an environment variable"),
     ("env: {'A B': x}", 1, "no name of an environment variable"),

@@ -106,6 +106,11 @@ def test_local_packages_bring_their_trees(repository: Repository) -> None:
     assert recipe.local
 
 
+def test_a_directory_of_wheels_is_not_built(repository: Repository) -> None:
+    recipe = make(repository, {"requirements.txt": "six\n-f ./wheels\n", "wheels/six-1-py3-none-any.whl": "x"})
+    assert (closure(recipe), recipe.local) == (["requirements.txt", "wheels"], False)
+
+
 def test_the_repository_itself_as_a_package(repository: Repository) -> None:
     files = {"requirements.txt": "-e .\n", "setup.py": "", "README.md": "one"}
     one = make(repository, files)
