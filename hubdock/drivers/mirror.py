@@ -113,7 +113,7 @@ class Mirror:
 
     def read_commit(self, commit: str) -> tuple[str, str, int]:
         """Return (subject, author's name, author's time in seconds) of a commit."""
-        text = self._local(["-C", str(self.plan), "show", "-s", "--no-show-signature", "--format=%s%x00%an%x00%at", commit]).decode("utf-8", "replace")
+        text = self._local(["-C", str(self.plan), "log", "-1", "--no-show-signature", "--format=%s%x00%an%x00%at", "--end-of-options", commit]).decode("utf-8", "replace")
         subject, author, stamp = text.rstrip("\n").split("\0")
         return subject, author, int(stamp)
 

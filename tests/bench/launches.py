@@ -1,0 +1,112 @@
+"""Hits: POST to ready, hubdock beside stock DockerSpawner with the same image, in turn. And the second hypothesis on one large data set."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from config.demo.server import Server
+from tests.bench.report import Figure, describe, median
+from tests.kit.hub import PASSWORD, USERS, Hub, find_gateway, find_proxy
+from tests.kit.repos import Project
+
+CONFIG = Path(__file__).with_name("jupyterhub_config_plain.py")
+FILES = 10_000
+
+
+class PlainHub(Hub):
+    """A hub with stock DockerSpawner and one image."""
+
+    def __init__(self, directory: Path, image: str) -> None:
+        super().__init__(directory, {})
+        self.image = image
+
+    def start(self) -> PlainHub:
+        given = {
+            "password": PASSWORD, "users": USERS, "url": self.url, "gateway": find_gateway(), "proxy": find_proxy(), "token": self.token,
+            "prefix": self.prefix, "image": self.image, **self.ports,
+        }  # fmt: skip
+        with (self.directory / "hub.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterhub", "-f", str(CONFIG)], cwd=self.directory, env={**os.environ, "HUBDOCK_TEST_CONFIG": json.dumps(given)},
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.wait_for(self.service_answers, 60, "the hub answers")
+        return self
+
+    def service_answers(self) -> bool:
+        try:
+            return self.api("GET", "").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def time_start(hub: Hub, server: str, options: dict[str, Any]) -> float:
+    """Return seconds from the POST until the hub calls the server ready, asked every 10 ms."""
+    began = time.perf_counter()
+    answer = hub.api("POST", f"users/alice/servers/{server}", options)
+    assert answer.status_code in {201, 202}, answer.text
+    while not hub.read_server("alice", server).get("ready"):
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+def measure_hits(work: Path, server: Server, rounds: int) -> list[Figure]:
+    project = Project(server, work, "hits")
+    project.write_all({f"src/module{n}.py": f"VALUE = {n}\n" for n in range(100)}).commit()
+    ours = Hub(work / "ours", {"HubDock": {"allowed_hosts": [server.url]}})
+    plain: PlainHub | None = None
+    times: dict[str, list[float]] = {"hubdock": [], "plain": []}
+    options = {"repo": project.url, "ref": "main"}
+    try:
+        first = ours.start().start_server("alice", "warm", options)
+        plain = PlainHub(work / "plain", first.container.attrs["Image"]).start()
+        first.stop()
+        time_start(plain, "warm", {})
+        plain.stop_server("alice", "warm")
+        for number in range(rounds):
+            for name, hub, asked in (("plain", plain, {}), ("hubdock", ours, options)):
+                times[name].append(time_start(hub, f"round{number}", asked))
+                hub.stop_server("alice", f"round{number}")
+    finally:
+        for hub in (ours, plain):
+            if hub is not None:
+                hub.stop()
+                hub.clean()
+    ratio = median(times["hubdock"]) / median(times["plain"])
+    return [Figure("hit, POST to ready: hubdock / plain DockerSpawner", ratio, 0.5, "lower", rounds, describe(**times))]
+
+
+def measure_second_hypothesis(work: Path, server: Server, rounds: int) -> list[Figure]:
+    """A second user on a branch with the same 10,000 files: what the data costs, and how many bytes come."""
+    project = Project(server, work, "large").init_dvc()
+    project.write_all({"README.md": "large\n"})
+    project.add_data("images", {f"{n // 100}/{n}.txt": f"image {n}\n" for n in range(FILES)}).commit()
+    project.push("second")
+    hub = Hub(work / "second", {"HubDock": {"allowed_hosts": [server.url]}})
+    seconds, fetched = [], 0
+    try:
+        hub.start().start_server("bob", "first", {"repo": project.url, "ref": "main"}).stop()
+        for number in range(rounds):
+            server.requests.clear()
+            running = hub.start_server("alice", f"second{number}", {"repo": project.url, "ref": "second"})
+            fetched += sum(path.startswith("/dvc/") for _, path in server.requests)
+            told = re.search(r"workspace made in .*data ([0-9.]+)\)", running.container.logs().decode())
+            assert told and running.run("ls images/42 | wc -l") == "100"
+            seconds.append(float(told[1]))
+            running.stop()
+    finally:
+        hub.stop()
+        hub.clean()
+    return [
+        Figure(f"second hypothesis on {FILES:,} files: seconds of data work", median(seconds), 1.5, "lower", rounds, describe(linking=seconds)),
+        Figure("second hypothesis: requests to the data remote", fetched, 0, "lower", rounds),
+    ]
