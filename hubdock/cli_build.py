@@ -53,7 +53,8 @@ def build_here(settings: HubDock, assembly: Assembly, console: Console, verbose:
         build = asyncio.run(_build(settings, assembly, watch))
     if build.error is not None:
         log = build.attempts[watch.failed].events_path if watch.failed in build.attempts else None
-        raise Failed(build.error, watch.tail, build.identity, log)
+        going_on = [part for part, attempt in build.attempts.items() if attempt.running()]
+        raise Failed(build.error, watch.tail, build.identity, log, going_on)
     image = build.assembly.image
     assert image
     image_id = find_image("image", image.key, image.canonical)
@@ -72,13 +73,16 @@ async def _build(settings: HubDock, assembly: Assembly, watch: Watch) -> Build:
         build = await engine.ensure(assembly, find_user())
         showing, stopping = asyncio.create_task(_show(build, watch)), asyncio.create_task(stop.wait())
         await asyncio.wait({showing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not showing.done():
-            watch.display.say("Stopping …")
-            await _cancel(engine, build)
-            raise Interrupted
         stopping.cancel()
-        await showing
-        await asyncio.wait([build.runner] if build.runner else [stopping])  # the last of it: the build is written down
+        if not showing.done() or showing.exception():  # asked to stop, or nobody reads what is shown any more
+            await _cancel(engine, build, watch)
+            if showing.done():
+                await showing
+            raise Interrupted
+        assert build.runner
+        await asyncio.wait([build.runner])  # the last of it: the build is written down
+    if build.error is not None:
+        process.kill_all()  # a fetch of the history, which this process would wait for
     return build
 
 
@@ -92,8 +96,10 @@ async def _show(build: Build, watch: Watch) -> None:
         watch.take(event)
 
 
-async def _cancel(engine: Engine, build: Build) -> None:
+async def _cancel(engine: Engine, build: Build, watch: Watch) -> None:
     """End what nobody else waits for, and wait until it has cleaned up."""
+    with contextlib.suppress(OSError):
+        watch.display.say("Stopping …")
     await engine.builds.cancel(build)
     process.kill_all()  # git, for threads that would go on waiting for it
     with contextlib.suppress(TimeoutError):

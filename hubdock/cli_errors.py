@@ -17,11 +17,11 @@ _UNKNOWN = "This should not have happened. Run it again with --verbose, and repo
 
 
 class Failed(Exception):
-    """A build failed: its error, the last lines of the part at fault, the build's id, and where the part's whole log is."""
+    """A build failed: its error, the last lines of the part at fault, the build's id, where the part's whole log is, and which parts go on."""
 
-    def __init__(self, error: HubDockError, tail: list[str], build: str, log: Path | None) -> None:
+    def __init__(self, error: HubDockError, tail: list[str], build: str, log: Path | None, going_on: list[str]) -> None:
         super().__init__(str(error))
-        self.error, self.tail, self.build, self.log = error, tail, build, log
+        self.error, self.tail, self.build, self.log, self.going_on = error, tail, build, log, going_on
 
 
 class Reporter:
@@ -63,3 +63,5 @@ class Reporter:
             print(f"  {line}", file=sys.stderr)
         if failed.log:
             print(f"The whole log: {failed.log} (`hubdock logs {failed.build[:8]}`)", file=sys.stderr)
+        if failed.going_on:
+            print(f"Still under way, so that the next start finds it: {', '.join(failed.going_on)}.", file=sys.stderr)

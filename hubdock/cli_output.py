@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -26,11 +27,18 @@ _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "b
 _PIPE_WIDTH = 1000
 
 
+class _Console(Console):
+    """A console whose broken pipe is an error like any other: rich would end the process before what is under way has been ended."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+
+
 def make_console(stderr: bool = False) -> Console:
     """Return a console that neither highlights nor reads markup. In a pipe nothing is cut to a width."""
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=_PIPE_WIDTH)
+        console = _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=_PIPE_WIDTH)
     return console
 
 

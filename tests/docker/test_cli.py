@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -120,22 +121,29 @@ def test_ctrl_c_ends_a_build(cli: CLI, project: Project) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert (process.returncode, error) == (130, "hubdock: Stopped.\n") and time.monotonic() - began < 10
-    task = next((cli.config.parent / "state" / "tasks" / "environment").glob(f"{find_key(cli, project, 'large')}/1"))
+    key = next(part["key"] for part in cli.read("plan", project.url, "large")["parts"] if part["name"] == "environment")
+    task = cli.config.parent / "state" / "tasks" / "environment" / key / "1"
     assert json.loads((task / "result.json").read_text())["status"] == "cancelled"
-    marked = [path for path in Path("/proc").glob("[0-9]*/environ") if str(task).encode() in read(path)]
-    assert not marked
+    assert not find_workers(cli)
     assert cli.read("logs")[0]["phase"] == "cancelled"
 
 
-def find_key(cli: CLI, project: Project, branch: str) -> str:
-    return next(part["key"] for part in cli.read("plan", project.url, branch)["parts"] if part["name"] == "environment")
+def test_a_closed_pipe_ends_a_build(cli: CLI, project: Project) -> None:
+    process = cli.start("build", project.url, "large")
+    read_until(process, "▸")
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(timeout=20) == 1
+    assert not find_workers(cli)
 
 
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def find_workers(cli: CLI) -> list[str]:
+    """Return the processes of this state directory's tasks, by the mark in their environment."""
+    mark, found = f"HUBDOCK_TASK={cli.config.parent}".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [path.parent.name] if mark in path.read_bytes() else []
+    return found
 
 
 def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Project) -> None:
@@ -143,8 +151,7 @@ def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Projec
     read_until(first, "▸")
     second = cli.start("build", project.url, "large")
     read_until(second, "▸")
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=20)
+    stop(first)
     shown, error = second.communicate(timeout=90)
     assert (first.returncode, second.returncode) == (130, 0), shown + error
 
@@ -156,6 +163,11 @@ def start_server(cli: CLI, *arguments: str) -> tuple[subprocess.Popen[str], dict
     """Return ``hubdock run --json`` and what it printed once the server answered."""
     process = cli.start("run", *arguments, "--json")
     return process, json.loads(read_until(process, "}"))
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
 
 
 def ask(running: dict[str, Any], path: str) -> Any:
@@ -185,8 +197,7 @@ def test_run_serves_until_it_is_stopped(cli: CLI, built: dict[str, Any], project
 def test_run_prints_an_address_and_where_the_work_is(cli: CLI, built: dict[str, Any], project: Project) -> None:
     process = cli.start("run", project.url, "main", "--new-branch", "idea")
     shown = read_until(process, "Ctrl-C")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    stop(process)
     assert re.search(r"JupyterLab is at http://127\.0\.0\.1:\d+/lab\?token=[\w-]{20,}", shown)
     assert re.search(rf"kept in the Docker volume {PREFIX}-work-\S+-idea-[0-9a-f]+\.", shown)
 
@@ -213,8 +224,7 @@ def test_run_gives_devices_that_nobody_holds(cli: CLI, built: dict[str, Any], pr
     assert [name for name in container.exec_run("ls /dev").output.decode().split() if "gpu" in name] == ["hubdock-gpu0"]
     second = cli("run", project.url, "main", "--new-branch", "second", *named)
     assert second.returncode == 5 and "2 GPUs were asked for; 1 of 2 is free" in second.stderr
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=30)
+    stop(first)
     assert first.returncode == 0 and not cli.list_containers()
 
 
@@ -246,9 +256,10 @@ def test_errors_have_words_and_codes(cli: CLI, project: Project, arguments: list
     assert "hunter2" not in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("arguments", "error"), [
-    (["plan", "URL", "wrong"], {"code": "recipe_error", "file": "requirements.txt", "line": 3}), (["plan", "URL"], {"code": "bad_request", "status": 400}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [(["plan", "URL", "wrong"], {"code": "recipe_error", "file": "requirements.txt", "line": 3}), (["plan", "URL"], {"code": "bad_request", "status": 400})],
+)
 def test_errors_as_json(cli: CLI, project: Project, arguments: list[str], error: dict[str, Any]) -> None:
     done = cli(*(word.replace("URL", project.url) for word in arguments), "--json")
     assert done.returncode and done.stderr == ""
