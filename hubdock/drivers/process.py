@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE = 2.0
+MARK = "HUBDOCK_TASK"  # names the task that a process works for, so that it is found when its worker was killed
 _started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
@@ -56,15 +57,16 @@ def run(
 def start(
     argv: Sequence[str], *, env: Mapping[str, str], stdout: Path | None = None, max_file: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, with pipes at its ends (or a new file at its output).
+    """Start a program in a session of its own, with pipes at its ends (or a new file at its output). It carries this process's `MARK`.
 
     Raises FileNotFoundError if it is not installed.
     """
+    env = {**env, **({MARK: os.environ[MARK]} if MARK in os.environ else {})}
     if max_file is not None:
         argv = ["/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"', str(max_file // 512), *argv]
     with stdout.open("wb") if stdout else contextlib.nullcontext(subprocess.PIPE) as output:
         child = subprocess.Popen(
-            list(argv), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, env=dict(env), start_new_session=True
+            list(argv), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, env=env, start_new_session=True
         )
     _started.add(child)
     return child

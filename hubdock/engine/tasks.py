@@ -24,8 +24,8 @@ from typing import IO, Any
 from hubdock.core.errors import BackendError, BuildError, HubDockError, from_dict
 from hubdock.core.events import Event, Phase, parse_event
 from hubdock.drivers.mirror import locked
+from hubdock.drivers.process import MARK
 
-MARK = "HUBDOCK_TASK"
 _workers: list[subprocess.Popen[bytes]] = []
 
 
@@ -152,8 +152,8 @@ class Attempt:
                 end = file.seek(0, os.SEEK_END)
                 if end <= size:
                     return 0
-                file.seek(end - size)
-                return end - size + len(file.readline())
+                file.seek(end - size - 1)
+                return end - size - 1 + len(file.readline())
         except FileNotFoundError:
             return 0
 

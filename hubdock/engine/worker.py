@@ -35,9 +35,9 @@ def main() -> int:
     try:
         importlib.import_module(f"hubdock.engine.{STEPS[spec['kind']]}").run(work)
         work.check()
-    except BuildCancelled as error:
-        return _end(work, Phase.CANCELLED, error)
     except HubDockError as error:
+        if isinstance(error, BuildCancelled) or work.stop.is_set():  # what fails once it was told to stop, failed for that
+            return _end(work, Phase.CANCELLED, BuildCancelled("The build was cancelled.", error.detail))
         return _end(work, Phase.FAILED, error)
     except OSError as error:
         return _end(work, Phase.FAILED, _name_os_error(error))
