@@ -113,7 +113,7 @@ def test_rebuild_of_pinned_packages_says_so(cli: CLI, built: dict[str, Any], pro
 
 def test_ctrl_c_ends_a_build(cli: CLI, project: Project) -> None:
     project.git("checkout", "--quiet", "-B", "large", "main")
-    project.write_all({"requirements.txt": make_requirements("scipy", "scikit-learn")}).commit("Use more")
+    project.write_all({"requirements.txt": make_requirements("scipy")}).commit("Use more")
     project.git("checkout", "--quiet", "main")
     process = cli.start("build", project.url, "large")
     read_until(process, "▸")
@@ -183,8 +183,7 @@ def test_run_serves_until_it_is_stopped(cli: CLI, built: dict[str, Any], project
     assert {entry["name"] for entry in ask(running, "/api/contents")["content"]} >= {"README.md", "requirements.txt", "data"}
     assert ask(running, "/api/contents/data/1.txt")["content"] == "number 1\n"
     container = cli.engine.containers.get(running["container"])
-    host = container.attrs["HostConfig"]
-    assert (host["CpuQuota"], host["Memory"], host["ShmSize"]) == (150_000, 1024**3, 128 * 1024**2)
+    assert [container.attrs["HostConfig"][name] for name in ("CpuQuota", "Memory", "ShmSize")] == [150_000, 1024**3, 128 * 1024**2]
     assert container.exec_run("git -C /home/jovyan/" + project.remote_name + " status --porcelain").output == b""
     assert running["token"] not in str(container.attrs["Config"]["Cmd"]) + str(container.attrs["Args"])
     process.send_signal(order)
