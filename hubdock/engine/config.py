@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import platformdirs
 from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
@@ -187,18 +186,20 @@ class HubDock(Configurable):
     def check(self) -> None:
         """Raise ConfigError for whatever would fail later: at startup, not at the first start of a server."""
         try:
-            _ = self.policy, self.limits
+            _ = self.policy, self.limits.apply(Resources())
         except ConfigError:
             raise
         except HubDockError as error:
-            raise ConfigError(f"HubDock limits: {error.message}") from error
+            raise ConfigError(f"HubDock limits and default_resources: {error.message}") from error
+        if not self.base_image:
+            raise ConfigError("HubDock.base_image is empty. Name an image, such as a dated tag of quay.io/jupyter/tensorflow-notebook.")
         for entry in self.git_credentials:
-            _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file"})
+            _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file"}, {"password_file", "key_file"})
         for entry in self.index_credentials:
-            _check_origin("index_credentials", entry, {"origin", "username", "password_file"})
+            _check_origin("index_credentials", entry, {"origin", "username", "password_file"}, {"password_file"})
         self._check_data()
         for url in self.indexes:
-            if urlsplit(url).username or urlsplit(url).scheme not in {"http", "https"}:
+            if not re.match(r"https?://[^/\s@]+(/[^\s@]*)?$", url):
                 raise ConfigError("HubDock.index_url and extra_index_urls are http(s) addresses without credentials; those go into index_credentials.")
 
     def _check_data(self) -> None:
@@ -212,9 +213,9 @@ class HubDock(Configurable):
                     read_secret(str(value))
 
 
-def _check_origin(trait: str, entry: dict[str, Any], known: set[str]) -> None:
-    if set(entry) - known or not entry.get("origin"):
-        raise ConfigError(f"HubDock.{trait}: each entry has an “origin” and some of {', '.join(sorted(known - {'origin'}))}.")
+def _check_origin(trait: str, entry: dict[str, Any], known: set[str], secrets: set[str]) -> None:
+    if set(entry) - known or not entry.get("origin") or not any(entry.get(name) for name in secrets):
+        raise ConfigError(f"HubDock.{trait}: each entry has an “origin”, “{'” or “'.join(sorted(secrets))}”, and perhaps “username”.")
     try:
         repo = parse_repo_url(f"{entry['origin']}/x")
     except HubDockError as error:
@@ -244,7 +245,7 @@ def make_settings(config: Config, kind: type[Configurable] = HubDock) -> Any:
     section = config.get(kind.__name__, {})
     known = kind.class_trait_names(config=True)
     for name in section:
-        if name not in known and re.match(r"^[a-z]", name):
+        if name not in known and not isinstance(section[name], Config):
             raise ConfigError(f"{kind.__name__}.{name} is not a setting. Known: {', '.join(sorted(known))}.")
     try:
         settings = kind(config=config)

@@ -6,20 +6,23 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, inspect, select
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from hubdock.core.errors import BackendError
+from hubdock.core.errors import BackendError, ConfigError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0001"
 SAMPLES = 10
+RETRIES = 2
+T = TypeVar("T")
+_WRITING: Any = {"writing": True}
 
 
 class Base(DeclarativeBase):
@@ -110,7 +113,7 @@ def translated() -> Iterator[None]:
     """Turn SQLAlchemy's exceptions into BackendError."""
     try:
         yield
-    except (OperationalError, SQLAlchemyError) as error:
+    except SQLAlchemyError as error:
         raise BackendError("hubdock's database does not answer. Tell an administrator; the hub's log has the details.", str(error)) from error
 
 
@@ -119,64 +122,82 @@ class Database:
 
     def __init__(self, url: str) -> None:
         with translated():
-            self.engine = _make_engine(url)
+            try:
+                self.engine = _make_engine(url)
+            except (ArgumentError, ModuleNotFoundError) as error:
+                raise ConfigError("HubDock.db_url is no URL of a database, or its driver is not installed.", str(error)) from error
             _migrate(self.engine)
-        self.session = sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        self._writers = sessionmaker(self.engine.execution_options(**_WRITING), expire_on_commit=False)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """Open a session whose changes are committed at the end."""
-        with translated(), self.session() as session, session.begin():
+    def _reading(self) -> Iterator[Session]:
+        with translated(), self._readers() as session, session.begin():
             yield session
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        """Return what ``work`` returns; its changes are committed. Done once more where another process wrote the same row at the same time."""
+        with translated():
+            for _ in range(RETRIES):
+                with suppress(IntegrityError), self._writers() as session, session.begin():
+                    return work(session)
+            with self._writers() as session, session.begin():
+                return work(session)
 
     def read_source(self, repo: str, commit: str, version: str) -> str | None:
         """Return what is remembered of a commit."""
-        with self.transaction() as session:
+        with self._reading() as session:
             row = session.get(SourceRow, (repo, commit, version))
             return row.text if row else None
 
     def write_source(self, repo: str, commit: str, version: str, text: str) -> None:
         """Remember what a commit says."""
-        with self.transaction() as session:
-            session.merge(SourceRow(repo=repo, commit=commit, version=version, text=text))
+        self._write(lambda session: session.merge(SourceRow(repo=repo, commit=commit, version=version, text=text)))
 
     def read_base(self, reference: str) -> BaseRow | None:
         """Return what is known of a base image."""
-        with self.transaction() as session:
+        with self._reading() as session:
             return session.get(BaseRow, reference)
 
     def write_base(self, reference: str, prepared: str, text: str) -> None:
         """Remember a base image, as seen now."""
-        with self.transaction() as session:
-            session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time()))
+        self._write(lambda session: session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time())))
 
     def read_epoch(self, key: str, max_age: float) -> int:
         """Return the epoch of an environment that is not pinned, after raising it if it is older than ``max_age`` seconds (0: never)."""
-        with self.transaction() as session:
-            row = session.get(EpochRow, key)
-            if row is None:
-                session.merge(EpochRow(key=key, epoch=0, since=time.time()))
-                return 0
-            if max_age and time.time() - row.since > max_age:
+
+        def is_young(row: EpochRow | None) -> bool:
+            return row is not None and not (max_age and time.time() - row.since > max_age)
+
+        def read(session: Session) -> int:
+            row = session.get(EpochRow, key) or EpochRow(key=key, epoch=-1, since=0.0)
+            if row.epoch < 0 or not is_young(row):
                 row.epoch, row.since = row.epoch + 1, time.time()
+                session.merge(row)
             return row.epoch
+
+        with self._reading() as session:
+            known = session.get(EpochRow, key)
+        return known.epoch if known is not None and is_young(known) else self._write(read)
 
     def raise_epoch(self, key: str) -> int:
         """Start a new epoch, and return its number."""
-        with self.transaction() as session:
+
+        def work(session: Session) -> int:
             row = session.get(EpochRow, key) or EpochRow(key=key, epoch=0, since=0.0)
             row.epoch, row.since = row.epoch + 1, time.time()
             session.merge(row)
             return row.epoch
 
+        return self._write(work)
+
     def record_task(self, row: TaskRow) -> None:
         """Remember how a task ended. The same task is remembered once, however many watched it."""
-        with self.transaction() as session:
-            session.merge(row)
+        self._write(lambda session: session.merge(row))
 
     def estimate(self, kind: str) -> tuple[float | None, int]:
         """Return (median seconds, number of samples) of the last successful tasks of a kind."""
-        with self.transaction() as session:
+        with self._reading() as session:
             query = select(TaskRow.seconds).where(TaskRow.kind == kind, TaskRow.status == "ready").order_by(TaskRow.finished.desc()).limit(SAMPLES)
             seconds = list(session.scalars(query))
         return (round(statistics.median(seconds), 1) if seconds else None), len(seconds)
@@ -185,17 +206,16 @@ class Database:
         """Return the last successful task of a kind, of one repository if that is given."""
         query = select(TaskRow).where(TaskRow.kind == kind, TaskRow.status == "ready")
         query = query.where(TaskRow.repo == repo) if repo else query
-        with self.transaction() as session:
+        with self._reading() as session:
             return session.scalars(query.order_by(TaskRow.finished.desc()).limit(1)).first()
 
     def write_build(self, row: BuildRow) -> None:
         """Remember a build, or its new state."""
-        with self.transaction() as session:
-            session.merge(row)
+        self._write(lambda session: session.merge(row))
 
     def read_build(self, identity: str) -> BuildRow | None:
         """Return a build."""
-        with self.transaction() as session:
+        with self._reading() as session:
             return session.get(BuildRow, identity)
 
     def list_builds(self, limit: int = 100, unfinished: bool = False) -> list[BuildRow]:
@@ -203,12 +223,13 @@ class Database:
         query = select(BuildRow).order_by(BuildRow.created.desc()).limit(limit)
         if unfinished:
             query = query.where(BuildRow.finished.is_(None))
-        with self.transaction() as session:
+        with self._reading() as session:
             return list(session.scalars(query))
 
     def use_workspace(self, values: Mapping[str, str], data_key: str, keep: int = 8) -> list[str]:
         """Record that a workspace is launched with a data key (or none), and return the keys that its links may point into, newest first."""
-        with self.transaction() as session:
+
+        def work(session: Session) -> list[str]:
             row = session.get(WorkspaceRow, values["volume"])
             if row is None:
                 row = WorkspaceRow(**dict(values), data="[]", created=time.time(), used=0.0)
@@ -218,6 +239,8 @@ class Database:
             row.data, row.used = json.dumps(keys), time.time()
             return keys
 
+        return self._write(work)
+
 
 def _make_engine(url: str) -> Engine:
     engine = create_engine(url, pool_pre_ping=True)
@@ -226,8 +249,14 @@ def _make_engine(url: str) -> Engine:
         @event.listens_for(engine, "connect")
         def _configure(connection: Any, record: Any) -> None:
             # https://sqlite.org/wal.html: readers don't wait for writers; two processes (service and CLI) may write.
-            for pragma in ("journal_mode=WAL", "busy_timeout=15000", "synchronous=NORMAL", "foreign_keys=ON"):
+            for pragma in ("busy_timeout=15000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
+            connection.isolation_level = None  # the driver's own BEGIN is deferred
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Any) -> None:
+            # A deferred transaction that reads and then writes fails at once, however long the timeout, if another wrote in between.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
 
     return engine
 
@@ -243,6 +272,6 @@ def _migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
+    with engine.execution_options(**_WRITING).begin() as connection:  # a second process that starts now waits here, and finds it done
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,0 +1,156 @@
+"""The admin's settings: what is refused at startup, so that it is not refused at somebody's first start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from hubdock.core.errors import ConfigError
+from hubdock.core.resources import Limits, Resources
+from hubdock.drivers.git import Credential
+from hubdock.drivers.secrets import read_secret
+from hubdock.engine.config import HubDock, load_config, make_settings
+
+G = 1024**3
+
+
+def make(**values: Any) -> HubDock:
+    settings: HubDock = make_settings(Config({"HubDock": values}))
+    return settings
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "secret"
+    path.write_text("  t0ken \n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_the_defaults_are_good(tmp_path: Path) -> None:
+    settings = make(state_dir=str(tmp_path / "a/b"))
+    assert settings.database_url == f"sqlite:///{tmp_path}/a/b/hubdock.sqlite"
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o700
+    assert settings.limits == Limits() and settings.indexes == ()
+    assert "github.com" in settings.policy.hosts
+
+
+def test_limits_and_defaults() -> None:
+    settings = make(cpu_limit=4, mem_limit="8G", shm_limit="2G", gpu_limit=1, default_resources={"cpu": 1, "memory": "2G", "shm": "512M"})
+    assert settings.limits == Limits(4.0, 8 * G, 2 * G, 1, Resources(1.0, 2 * G, G // 2))
+
+
+def test_lists_can_be_added_to() -> None:
+    config = Config()
+    config.HubDock.allowed_hosts.append("http://10.0.0.5:3000")
+    assert make_settings(config).allowed_hosts[-2:] == ["codeberg.org", "http://10.0.0.5:3000"]
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"allowed_hots": ["github.com"]}, "HubDock.allowed_hots is not a setting. Known: allowed_hosts"),
+    ({"allowed_images": "*"}, "HubDock.allowed_images is not a setting"),
+    ({"Allowed_hosts": ["github.com"]}, "HubDock.Allowed_hosts is not a setting"),
+    ({"_private": 1}, "HubDock._private is not a setting"),
+    ({"allowed_hosts": ["https://github.com/team"]}, "neither a host"),
+    ({"allowed_hosts": [3]}, "allowed_hosts"),
+    ({"allowed_repos": ["https://github.com/team/*"]}, "without scheme"),
+    ({"git_timeout": 0}, "git_timeout"),
+    ({"git_timeout": "soon"}, "git_timeout"),
+    ({"max_parallel_builds": 0}, "max_parallel_builds"),
+    ({"max_parallel_builds": 1.5}, "max_parallel_builds"),
+    ({"build_timeout": -1}, "build_timeout"),
+    ({"data_mode": "copy"}, "data_mode"),
+    ({"state_dir": "relative"}, "must be an absolute path"),
+    ({"base_image": ""}, "HubDock.base_image is empty"),
+    ({"mem_limit": "lots"}, "size such as 512M"),
+    ({"mem_limit": "1M"}, "at least 64M"),
+    ({"gpu_limit": -1}, "gpu_limit"),
+    ({"default_resources": {"gpu": 1}}, "unknown entries: gpu"),
+    ({"default_resources": {"cpu": "many"}}, "number of cores"),
+    ({"default_resources": {"cpu": 8}, "cpu_limit": 4}, "8 CPU cores were asked for; the limit is 4"),
+    ({"default_resources": {"shm": "2G"}, "shm_limit": "1G"}, "the limit is 1G"),
+    ({"git_credentials": [{"username": "x"}]}, "each entry has an “origin”"),
+    ({"git_credentials": [{"origin": "https://a.org", "password": "x"}]}, "each entry has an “origin”"),
+    ({"git_credentials": [{"origin": "https://a.org"}]}, "each entry has an “origin”"),
+    ({"git_credentials": [{"origin": "https://a.org/", "password_file": "SECRET"}]}, "write 'https://a.org/' as 'https://a.org'"),
+    ({"git_credentials": [{"origin": "https://A.org", "password_file": "SECRET"}]}, "write 'https://A.org' as 'https://a.org'"),
+    ({"git_credentials": [{"origin": "https://a.org/team", "password_file": "SECRET"}]}, "as 'https://a.org'"),
+    ({"git_credentials": [{"origin": "https://a.org:443", "password_file": "SECRET"}]}, "as 'https://a.org'"),
+    ({"git_credentials": [{"origin": "a.org", "password_file": "SECRET"}]}, "is no origin such as"),
+    ({"git_credentials": [{"origin": "https://a.org", "password_file": "/nowhere"}]}, "/nowhere can't be read"),
+    ({"git_credentials": [{"origin": "ssh://a.org", "key_file": "/nowhere"}]}, "/nowhere can't be read"),
+    ({"index_credentials": [{"origin": "https://a.org", "username": "x"}]}, "each entry has an “origin”, “password_file”"),
+    ({"index_credentials": [{"origin": "https://a.org", "key_file": "SECRET"}]}, "each entry has an “origin”"),
+    ({"index_url": "https://user:pa55@a.org/simple"}, "without credentials"),
+    ({"index_url": "ftp://a.org"}, "http(s) addresses"),
+    ({"index_url": "/srv/wheels"}, "http(s) addresses"),
+    ({"extra_index_urls": ["https://[a.org/simple x"]}, "http(s) addresses"),
+    ({"extra_ca_certificates": "/nowhere"}, "/nowhere is not a file"),
+    ({"proxies": {"ftp_proxy": "x"}}, "proxies"),
+    ({"dvc_remotes": {"team": {}}}, "'team' must be the start of a URL"),
+    ({"dvc_remotes": {"s3://team/": {"secret_access_key_file": "/nowhere"}}}, "/nowhere can't be read"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD, ids=[json.dumps(values)[:60] for values, _ in BAD])
+def test_refused_at_startup(values: dict[str, Any], words: str, secret: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**json.loads(json.dumps(values).replace("SECRET", secret)))
+    assert words in caught.value.message
+    assert "HubDock" in caught.value.message or "secret" in caught.value.message
+    assert "pa55" not in caught.value.message
+
+
+def test_credentials_are_for_one_origin(secret: str) -> None:
+    settings = make(git_credentials=[
+        {"origin": "https://git.example.org", "username": "bot", "password_file": secret}, {"origin": "ssh://git.example.org:2222", "key_file": secret},
+    ])  # fmt: skip
+    assert settings.find_credential("https://git.example.org") == Credential("https://git.example.org", "bot", "t0ken")
+    assert settings.find_credential("ssh://git.example.org:2222") == Credential("ssh://git.example.org:2222", key_file=secret)
+    for other in ("http://git.example.org", "https://git.example.org:8443", "https://sub.git.example.org", "ssh://git.example.org"):
+        assert settings.find_credential(other) is None
+
+
+@pytest.mark.parametrize(("mode", "good"), [(0o600, True), (0o400, True), (0o640, True), (0o644, False), (0o660, False), (0o601, False), (0o606, False)])
+def test_who_may_read_a_secret(secret: str, mode: int, good: bool) -> None:
+    Path(secret).chmod(mode)
+    if good:
+        assert read_secret(secret) == "t0ken"
+        return
+    with pytest.raises(ConfigError, match=rf"is open to others. Run `chmod 600 {secret}`"):
+        read_secret(secret)
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b" \n", "is empty"), (b"\xff", "can't be read"), (None, "can't be read")])
+def test_no_secret(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        read_secret(str(path))
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"HubDock": {"cpu_limit": 2}}))
+    (tmp_path / "c.py").write_text("c.HubDock.cpu_limit = 3")
+    (tmp_path / "bad.py").write_text("1 / 0")
+    (tmp_path / "bad.json").write_text("{")
+    assert make_settings(load_config(str(tmp_path / "c.json"))).cpu_limit == 2
+    assert make_settings(load_config(str(tmp_path / "c.py"))).cpu_limit == 3
+    assert load_config(None) == Config()
+    for name in ("bad.py", "bad.json", "gone.py", "gone.json"):
+        with pytest.raises(ConfigError, match=rf"{name} can't be read"):
+            load_config(str(tmp_path / name))
+
+
+def test_every_setting_can_travel_as_json() -> None:
+    """The hub writes the settings for the service, which is a process of its own."""
+    settings = HubDock()
+    for name in HubDock.class_trait_names(config=True):
+        value = getattr(settings, name)
+        assert json.loads(json.dumps(value)) == value

@@ -1,0 +1,180 @@
+"""What the engine remembers, in a real SQLite file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from hubdock.core.errors import BackendError, ConfigError
+from hubdock.engine import database as module
+from hubdock.engine.database import HEAD, MIGRATIONS, Base, BuildRow, Database, TaskRow
+
+WORKSPACE = {"volume": "v", "user": "alice", "server": "s", "repo": "r", "branch": "main"}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(f"sqlite:///{tmp_path}/x.sqlite")
+
+
+def task(number: int, seconds: float = 1.0, kind: str = "environment", status: str = "ready", repo: str = "r") -> TaskRow:
+    return TaskRow(id=f"t{number}", kind=kind, key="k", repo=repo, status=status, finished=float(number), seconds=seconds, steps="{}", inputs="{}")
+
+
+def test_the_migrations_make_what_the_models_say(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert context.get_current_revision() == HEAD
+
+
+def test_head_is_the_newest_migration() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [HEAD]
+
+
+def test_a_database_is_opened_again_as_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    Database(url).write_source("r", "c", "1", "text")
+    assert Database(url).read_source("r", "c", "1") == "text"
+    assert sqlite3.connect(tmp_path / "x.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def open_database(url: str, answers: multiprocessing.Queue[str]) -> None:
+    try:
+        Database(url)
+        answers.put("ok")
+    except Exception as error:
+        answers.put(repr(error))
+
+
+def test_processes_that_open_a_new_one_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for round_ in range(3):
+        answers: multiprocessing.Queue[str] = context.Queue()
+        processes = [context.Process(target=open_database, args=(f"sqlite:///{tmp_path}/{round_}.sqlite", answers)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        assert [answers.get(timeout=30) for _ in processes] == ["ok"] * 4
+        for process in processes:
+            process.join()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "", "nodriver://x", "postgresql+nodriver://x"])
+def test_a_wrong_address_is_the_admin_s_to_mend(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"HubDock\.db_url"):
+        Database(url)
+
+
+def test_a_database_that_does_not_answer(tmp_path: Path, database: Database) -> None:
+    with pytest.raises(BackendError, match="does not answer"):
+        Database(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
+    database.engine.dispose()
+    (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(BackendError, match="does not answer"):
+        database.read_source("r", "c", "1")
+
+
+def test_sources(database: Database) -> None:
+    database.write_source("r", "c", "1", "one")
+    database.write_source("r", "c", "1", "again")
+    database.write_source("r", "c", "2", "two")
+    assert [database.read_source("r", "c", version) for version in ("1", "2", "3")] == ["again", "two", None]
+    assert database.read_source("other", "c", "1") is None
+
+
+def test_bases(database: Database) -> None:
+    assert database.read_base("b") is None
+    database.write_base("b", "tag:1", "{}")
+    database.write_base("b", "tag:2", "{}")
+    row = database.read_base("b")
+    assert row is not None and row.prepared == "tag:2" and abs(row.checked - time.time()) < 60
+
+
+def test_epochs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "time", lambda: now)
+    assert [database.read_epoch("k", 60), database.read_epoch("k", 60)] == [0, 0]
+    now = 1061.0
+    assert database.read_epoch("k", 0) == 0  # never renewed by age
+    assert [database.read_epoch("k", 60), database.read_epoch("k", 60)] == [1, 1]
+    assert database.raise_epoch("k") == 2
+    assert [database.read_epoch("k", 60), database.read_epoch("other", 60)] == [2, 0]
+    now = 1200.0
+    assert database.read_epoch("k", 60) == 3
+    assert database.raise_epoch("new") == 1
+    assert database.read_epoch("new", 0) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], (None, 0)),
+        ([task(1, 3.0)], (3.0, 1)),
+        ([task(1, 1.0), task(2, 9.0), task(3, 2.0)], (2.0, 3)),
+        ([task(1, 1.0), task(2, 2.0)], (1.5, 2)),
+        ([task(1, 5.0), task(2, 500.0, status="failed"), task(3, 700.0, kind="data")], (5.0, 1)),
+        ([task(n, 100.0) for n in range(5)] + [task(n, 1.0) for n in range(5, 15)], (1.0, 10)),  # only the last ten count
+    ],
+)
+def test_estimates(database: Database, rows: list[TaskRow], expected: tuple[float | None, int]) -> None:
+    for row in rows:
+        database.record_task(row)
+    assert database.estimate("environment") == expected
+
+
+def test_many_at_once_neither_fail_nor_count_twice(database: Database) -> None:
+    """Fifty people start one branch: the same rows are read, made and changed by all of them at the same time."""
+    others = Database(str(database.engine.url))  # as another process would: the command line beside the service
+
+    def work(number: int) -> tuple[int, int]:
+        db = (database, others)[number % 2]
+        db.record_task(task(1, 4.0))
+        db.write_source("r", "c", "1", "text")
+        first = db.read_epoch("k", 60)
+        db.use_workspace(WORKSPACE, f"d{number % 3}")
+        return first, db.raise_epoch("raised")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(work, range(48)))
+    assert {first for first, _ in answers} == {0}
+    assert sorted(raised for _, raised in answers) == list(range(1, 49))
+    assert database.estimate("environment") == (4.0, 1)
+    assert sorted(database.use_workspace(WORKSPACE, "d0")) == ["d0", "d1", "d2"]
+
+
+def test_the_last_task(database: Database) -> None:
+    for row in (task(1, repo="a"), task(3, repo="b"), task(2, repo="a"), task(9, repo="a", status="failed"), task(8, repo="a", kind="image")):
+        database.record_task(row)
+    found = [database.last_task("environment"), database.last_task("environment", "a"), database.last_task("environment", "c"), database.last_task("data")]
+    assert [row and row.id for row in found] == ["t3", "t2", None, None]
+
+
+def build(number: int, finished: float | None) -> BuildRow:
+    return BuildRow(
+        id=f"b{number}", created=float(number), finished=finished, status="queued", repo="r", ref="main", commit="c", image="", options="{}", users="[]", tasks="{}", error=""
+    )
+
+
+def test_builds(database: Database) -> None:
+    for number in range(5):
+        database.write_build(build(number, 1.0 if number % 2 else None))
+    database.write_build(build(0, 7.0))
+    assert [row.id for row in database.list_builds(3)] == ["b4", "b3", "b2"]
+    assert [row.id for row in database.list_builds(10, unfinished=True)] == ["b4", "b2"]
+    found = database.read_build("b0")
+    assert found is not None and found.finished == 7.0
+    assert database.read_build("b9") is None
+
+
+def test_a_workspace_keeps_the_data_that_its_links_may_point_into(database: Database) -> None:
+    used = [database.use_workspace(WORKSPACE, key, keep=3) for key in ("a", "b", "", "a", "c", "d")]
+    assert used == [["a"], ["b", "a"], ["b", "a"], ["a", "b"], ["c", "a", "b"], ["d", "c", "a"]]
+    assert database.use_workspace(WORKSPACE | {"volume": "w"}, "") == []
