@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from typing import Any
@@ -16,8 +17,9 @@ from hubdock.core.dockerfile import GID, UID
 from hubdock.core.keys import CodeInputs, EnvironmentInputs, ImageInputs
 from hubdock.core.naming import make_data_volume, make_directory, make_scope_name, make_tag
 from hubdock.core.options import Options
-from hubdock.core.plan import Plan
+from hubdock.core.plan import TENSORFLOW, Plan
 from hubdock.core.project import HOME
+from hubdock.core.recipe import Recipe
 from hubdock.core.refs import ResolvedRef
 from hubdock.core.source import Source
 from hubdock.drivers.git import Remote
@@ -130,7 +132,7 @@ def make_environment_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
         "cache": f"hubdock-wheels-{make_scope_name(a.environment.scope)}", "env": {**project.env, **command}, "labels": {**project.labels, **labels},
         "lines": [{"name": line.name, "file": line.file, "line": line.line, "text": line.text} for line in recipe.lines if line.name],
         "settings": {
-            "kind": recipe.kind, "main": recipe.main, "roots": list(a.base.roots), "overrides": list(a.overrides), "index_url": settings.index_url,
+            "kind": recipe.kind, "main": recipe.main, "roots": list(a.base.roots), "overrides": list(a.overrides), "replaces": find_tensorflow(recipe, a.base.packages), "index_url": settings.index_url,
             "extra_index_urls": list(settings.extra_index_urls),
         },
         "smoke_test": settings.smoke_test,
@@ -158,6 +160,11 @@ def make_data_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
         "image": a.prepared, "volume": make_data_volume(settings.volume_prefix), "network": settings.data_network, "scope": a.dataset.scope_directory, "outs": list(a.dataset.outs),
         "remotes": a.dataset.remotes, "size": a.dataset.size,
     }  # fmt: skip
+
+
+def find_tensorflow(recipe: Recipe, installed: Mapping[str, str]) -> bool:
+    """True if a requirement may bring another TensorFlow than the base's: it must then be taken out first."""
+    return recipe.kind == "uv" or any(line.name in TENSORFLOW and line.name not in installed for line in recipe.lines)
 
 
 def _common(settings: HubDock) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def find_start_files(state: Path, a: Assembly, launch: Launch) -> dict[str, byte
     """Return the files to put into the container before it starts, by path. The history must have been ensured."""
     directory = find_directory(state, a.remote.repo) / "packs" / a.ref.commit
     files: Mapping[str, bytes | Path] = {
-        f"{RUN}/start.json": json.dumps(launch.start, ensure_ascii=False).encode("utf-8", "surrogateescape"),
+        f"{RUN}/start.json": json.dumps(launch.start).encode("ascii"),  # names that are not UTF-8 as escapes
         **{f"{RUN}/{name}": directory / name for name in ("history.pack", "history.idx", "refs")},
     }
     return dict(files)

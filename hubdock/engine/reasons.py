@@ -32,7 +32,7 @@ def explain_environment(database: Database, a: Assembly) -> tuple[str, ...]:
     if inputs["base"] != current["base"]:
         reasons.append("another base image")
     reasons += [f"{what} changed" for name, what in (("installer", "the installer"), ("indexes", "the package index")) if inputs[name] != current[name]]
-    if inputs["settings"] != current["settings"]:
+    if any(inputs["settings"].get(name) != current["settings"].get(name) for name in ("base", "env", "labels", "command")):
         reasons.append(".hubdock.yml changed")
     if inputs["epoch"] != current["epoch"]:
         reasons.append("packages are renewed")

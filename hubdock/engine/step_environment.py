@@ -19,7 +19,7 @@ from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_tree
 from hubdock.drivers.mirror import Mirror
 from hubdock.engine.work import GUEST, Work, make_remote
-from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, UNSATISFIABLE
+from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, REPLACES, UNSATISFIABLE
 
 UNTRIED = "-untried"
 
@@ -49,6 +49,11 @@ def _solve_wheels(work: Work, mirror: Mirror, tag: str) -> None:
     try:
         _solve(work, mirror, tag, from_source=False)
     except StepFailed as error:
+        if error.exit_code == REPLACES:
+            work.log("Another TensorFlow comes with a package: once more, with the base image's taken out first.")
+            work.spec["settings"]["replaces"] = True
+            _solve_wheels(work, mirror, tag)
+            return
         if error.exit_code != NEEDS_SOURCE:
             raise _name_failure(work.spec, error) from error
         if not work.spec["may_build"]:
@@ -72,7 +77,7 @@ def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
     try:
         work.solve(request, lambda target: _write_context(target, dockerfile, spec, mirror))
     except StepFailed as error:
-        if not from_source and error.exit_code == NEEDS_SOURCE:
+        if not from_source and error.exit_code in {NEEDS_SOURCE, REPLACES}:
             raise
         raise _name_failure(spec, error) from error
     finally:

@@ -23,7 +23,7 @@ BASE = "/tmp/hubdock"
 PROJECT = sys.argv[2] if len(sys.argv) > 2 else f"{BASE}/project"
 PINS = "/tmp/hubdock-pins"
 PYTHON = "/opt/conda/bin/python"
-NEEDS_SOURCE, UNSATISFIABLE, INDEX_FAILED, BUILD_FAILED, LOCK_FAILED = 10, 11, 12, 13, 15
+NEEDS_SOURCE, UNSATISFIABLE, INDEX_FAILED, BUILD_FAILED, REPLACES, LOCK_FAILED = 10, 11, 12, 13, 14, 15
 TENSORFLOW = {"tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-rocm", "tf-nightly", "tf-nightly-cpu", "intel-tensorflow"}
 PIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+$")
 NETWORK = re.compile(r"error sending request|Failed to fetch|Could not connect|status code 5\d\d|HTTP status server error|dns error|timed out|operation timed out", re.I)
@@ -32,7 +32,7 @@ ADDED = re.compile(r"^ [+~] ([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.M)
 
 
 def read_settings():
-    """Return install.json: main, kind, roots, overrides, index_url, extra_index_urls; or dvc."""
+    """Return install.json: main, kind, roots, overrides, replaces, index_url, extra_index_urls; or dvc."""
     with open(f"{BASE}/settings/install.json", encoding="utf-8") as file:
         return json.load(file)
 
@@ -114,11 +114,17 @@ def remove_replaced(settings, arguments, *options):
 
 
 def install_wheels(settings):
+    """Install. Whether a TensorFlow is replaced is asked first only where it is likely: resolving twice costs most starts half a second."""
     arguments = requirement_arguments(settings)
-    remove_replaced(settings, arguments, "--no-build")
+    present = find_installed()
+    if settings["replaces"]:
+        remove_replaced(settings, arguments, "--no-build")
     code, text = uv(settings, "pip", "install", "--no-build", *arguments)
     if code:
         fail(text, wheels_only=True)
+    coming = {name.lower().replace("_", "-") for name, _ in ADDED.findall(text)} & TENSORFLOW
+    if coming and present - coming and not settings["replaces"]:
+        sys.exit(REPLACES)
 
 
 def resolve(settings):
