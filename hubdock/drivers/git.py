@@ -29,7 +29,8 @@ _DENIED = re.compile(
 _REDIRECT = re.compile(r"returned error: 30\d|redirect", re.I)
 _TLS = re.compile(r"SSL|certificate|TLS", re.I)
 _FULL = re.compile(r"No space left|Disk quota exceeded", re.I)
-_LARGE = re.compile(r"File too large|SIGXFSZ|signal 25", re.I)
+_LARGE = re.compile(r"File too large|SIGXFSZ|signal 25|invalid index-pack output", re.I)  # the last is all that fetch says of its killed child
+_GONE = re.compile(r"couldn't find remote ref (\S+)")
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ def _make_error(remote: Remote, text: str, max_file: int | None) -> Exception:
         return OutOfSpace("The disk of the hub is full. Tell an administrator: `hubdock doctor` names the disk.", detail)
     if _LARGE.search(text) and max_file is not None:
         return RecipeError(f"The repository is larger than this hub's limit of {max_file // 1024**2} MiB (HubDock.max_repo_size).", detail)
+    if gone := _GONE.search(text):
+        return RefNotFound(f"{make_short(gone[1])} is not in {remote.repo.short} any more. Choose another branch.", detail, field="ref")
     if _REDIRECT.search(text):
         return RepoUnreachable(f"{host} answers with another address. Open the repository in a browser and use the address shown there.", detail, field="repo")
     if _DENIED.search(text):
@@ -161,9 +164,9 @@ def list_refs(remote: Remote, patterns: Sequence[str] = ()) -> dict[str, str]:
     """Return ``{full name: commit}`` of a remote with one ``ls-remote``. Annotated tags are peeled. ``HEAD`` maps to the commit of the default."""
     listing = run(remote, ["ls-remote", "--symref", "--", remote.repo.url, *patterns]).decode("utf-8", "replace")
     refs: dict[str, str] = {}
-    for line in listing.splitlines():
+    for line in listing.split("\n"):  # a name may hold what else str.splitlines takes for an end
         oid, _, name = line.partition("\t")
-        if oid.startswith("ref: "):
+        if oid.startswith("ref: ") and name == "HEAD":
             refs["symref:HEAD"] = oid.removeprefix("ref: ")
         elif re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", oid):
             refs[name.removesuffix("^{}")] = oid  # the peeled line comes after the tag's own

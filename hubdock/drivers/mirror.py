@@ -11,12 +11,12 @@ import fcntl
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hubdock.core.errors import BackendError, RefNotFound
+from hubdock.core.errors import BackendError, HubDockError, RefNotFound
 from hubdock.core.naming import make_hash, make_slug
 from hubdock.core.refs import ResolvedRef
 from hubdock.core.repo import RepoURL
@@ -31,6 +31,11 @@ LOCAL_TIMEOUT = 300.0
 def find_directory(state: Path, repo: RepoURL) -> Path:
     """Return the directory of one remote's copies under ``state``."""
     return state / "git" / f"{make_slug(repo.name, 32)}-{make_hash(repo.canonical, length=24)}"
+
+
+def find_format(commit: str) -> str:
+    """Return the object format of a repository, which the length of its ids tells."""
+    return "sha256" if len(commit) == 64 else "sha1"
 
 
 @contextmanager
@@ -52,13 +57,13 @@ class Mirror:
         self.plan = self.directory / "plan.git"
         self.history = self.directory / "history.git"
 
-    def _ensure_repository(self, path: Path) -> None:
+    def _ensure_repository(self, path: Path, commit: str) -> None:
         if (path / "hubdock-ready").exists():
             return
         shutil.rmtree(path, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         for made in (path, self.directory / "empty.git"):
-            self._local(["init", "--quiet", "--bare", "--template=", str(made)])
+            self._local(["init", "--quiet", "--bare", "--template=", f"--object-format={find_format(commit)}", str(made)])
         settings = {
             "remote.origin.url": self.remote.repo.url, "remote.origin.promisor": "true", "remote.origin.partialclonefilter": "blob:none",
             "extensions.partialClone": "origin", "core.repositoryformatversion": "1", "fetch.unpackLimit": "1", "gc.auto": "0",
@@ -77,8 +82,14 @@ class Mirror:
             raise BackendError("git failed on the hub's own copy of the repository. Try again.", f"git {arguments[:3]}: {output.error_text[-500:]}")
         return output.stdout
 
-    def _fetch(self, path: Path, arguments: list[str], stdin: bytes = b"") -> None:
-        git.run(self.remote, [*_QUIET, *arguments], directory=path, stdin=stdin, max_file=self.max_size)
+    def _fetch(self, path: Path, arguments: list[str], stdin: bytes = b"", options: Sequence[str] = ()) -> None:
+        """Fetch into one of the copies, whose lock is held. What a fetch that was ended leaves behind is taken away: it may be large."""
+        try:
+            git.run(self.remote, [*options, *_QUIET, *arguments], directory=path, stdin=stdin, max_file=self.max_size)
+        except HubDockError:
+            for left in (path / "objects" / "pack").glob("tmp_*"):
+                left.unlink(missing_ok=True)
+            raise
 
     # --- planning ---
 
@@ -96,7 +107,7 @@ class Mirror:
         with locked(self.directory / "plan.lock"):
             if self.has_commit(ref.commit):
                 return ref.commit
-            self._ensure_repository(self.plan)
+            self._ensure_repository(self.plan, ref.commit)
             local = f"refs/hubdock/{ref.full.removeprefix('refs/')}"
             self._fetch(self.plan, ["--depth=1", "--filter=blob:none", "origin", f"+{ref.full}:{local}"])
             commit = self._local(["-C", str(self.plan), "rev-parse", "--verify", "--end-of-options", f"{local}^{{commit}}"]).decode().strip()
@@ -133,8 +144,8 @@ class Mirror:
             if missing:
                 text = "".join(f"{oid}\n" for oid in missing).encode()
                 # Without "noop" we would say that we have the commit, and the server would leave out all that the commit reaches.
-                options = ["-c", "fetch.negotiationAlgorithm=noop", *_QUIET, "--filter=blob:none", "--stdin", "origin"]
-                git.run(self.remote, options, directory=self.plan, stdin=text, max_file=self.max_size)
+                options = ["-c", "fetch.negotiationAlgorithm=noop"]
+                self._fetch(self.plan, ["--filter=blob:none", "--stdin", "origin"], text, options)
         return len(missing)
 
     def find_missing(self, oids: Iterable[str]) -> list[str]:
@@ -181,7 +192,7 @@ class Mirror:
         with locked(self.directory / "history.lock"):
             if (target / "refs").exists():
                 return target
-            self._ensure_repository(self.history)
+            self._ensure_repository(self.history, ref.commit)
             self._fetch(self.history, ["--prune", "--filter=blob:none", "origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
             self._write_pack(ref, target)
         return target
@@ -197,7 +208,7 @@ class Mirror:
             revisions = "".join(f"{line.partition(' ')[0]}\n" for line in listing.splitlines()) + f"{ref.commit}\n"
             pack = ["-C", path, "pack-objects", "--quiet", "--revs", "--filter=blob:none", "--missing=allow-any", "--stdout"]
             self._local(pack, revisions.encode(), work / "history.pack")
-            self._local(["index-pack", "--no-rev-index", str(work / "history.pack")])
+            self._local(["index-pack", "--no-rev-index", f"--object-format={find_format(ref.commit)}", str(work / "history.pack")])
             (work / "refs").write_text(listing, encoding="utf-8", errors="surrogateescape")
             shutil.rmtree(target, ignore_errors=True)
             work.chmod(0o755)
