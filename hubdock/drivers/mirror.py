@@ -205,7 +205,7 @@ class Mirror:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
-            revisions = "".join(f"{line.partition(' ')[0]}\n" for line in listing.splitlines()) + f"{ref.commit}\n"
+            revisions = "".join(f"{line.partition(' ')[0]}\n" for line in [*listing.rstrip("\n").split("\n"), ref.commit])
             pack = ["-C", path, "pack-objects", "--quiet", "--revs", "--filter=blob:none", "--missing=allow-any", "--stdout"]
             self._local(pack, revisions.encode(), work / "history.pack")
             self._local(["index-pack", "--no-rev-index", f"--object-format={find_format(ref.commit)}", str(work / "history.pack")])

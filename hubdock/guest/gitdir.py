@@ -113,7 +113,7 @@ def add_history(workspace, document):
     """Bring a newer commit and what the remote says of it into a workspace that is there, as a fetch would. What a user's own fetch found stays."""
     git = Git(workspace)
     coming = read_refs()
-    here = dict(line.split(" ", 1)[::-1] for line in git.read("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes", "refs/tags").splitlines())
+    here = dict(line.split(" ", 1)[::-1] for line in git.read("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes", "refs/tags").split("\n") if line)
     branch = f"refs/remotes/origin/{document.get('branch')}"
     news = {branch: document["commit"]} if branch in coming else {}
     if not git.succeeds("cat-file", "-e", f"{document['commit']}^{{commit}}"):
