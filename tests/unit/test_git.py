@@ -135,12 +135,12 @@ def test_what_is_not_there_is_named_with_near_names(remote: Remote, name: str, w
 
 
 def test_a_commit_is_no_branch(remote: Remote, work: Repository) -> None:
-    with pytest.raises(RefNotFound, match="looks like a commit"):
+    with pytest.raises(RefNotFound, match=r"looks like a commit"):
         resolve_ref(remote, commit_of(work, "main"))
 
 
 def test_a_branch_and_a_tag_that_differ_are_asked_about(remote: Remote) -> None:
-    with pytest.raises(InvalidRef, match="both is both a branch and a tag here. Write refs/heads/both or refs/tags/both") as caught:
+    with pytest.raises(InvalidRef, match=r"both is both a branch and a tag here. Write refs/heads/both or refs/tags/both") as caught:
         resolve_ref(remote, "both")
     assert caught.value.field == "ref"
 
@@ -160,7 +160,7 @@ def test_what_can_be_chosen(remote: Remote) -> None:
 def test_an_empty_repository(server: Server, root: Path) -> None:
     make_repository(root, "empty")
     remote = make_remote(f"{server.url}/git/empty.git")
-    with pytest.raises(RefNotFound, match="is empty: it has no branch yet. Push a first commit"):
+    with pytest.raises(RefNotFound, match=r"is empty: it has no branch yet. Push a first commit"):
         resolve_ref(remote, "main")
     assert list_branches(remote) == RemoteRefs((), (), "")
 
@@ -323,7 +323,7 @@ def test_a_name_can_not_change_to_another_address_later(monkeypatch: pytest.Monk
 
 def test_git_that_is_not_installed(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(BackendError, match="git is not installed where hubdock runs"):
+    with pytest.raises(BackendError, match=r"git is not installed where hubdock runs"):
         resolve_ref(remote, "main")
 
 
@@ -386,7 +386,7 @@ def test_nothing_is_fetched_behind_ones_back(mirror: Mirror, server: Server) -> 
     entry = mirror.read_tree(ref.commit).find("big.bin")
     assert entry is not None
     server.requests.clear()
-    with pytest.raises(BackendError, match="missing in the hub's copy"):
+    with pytest.raises(BackendError, match=r"missing in the hub's copy"):
         list(mirror.stream_blobs([entry.oid]))
     assert server.requests == []
 
@@ -417,7 +417,7 @@ def test_a_branch_that_moved_meanwhile(mirror: Mirror, work: Repository) -> None
 
 
 def test_a_branch_that_is_gone_meanwhile(mirror: Mirror) -> None:
-    with pytest.raises(RefNotFound, match="gone is not in .*/git/x any more. Choose another branch"):
+    with pytest.raises(RefNotFound, match=r"gone is not in .*/git/x any more. Choose another branch"):
         mirror.ensure_commit(ResolvedRef("gone", "branch", "1" * 40))
 
 
@@ -460,7 +460,7 @@ def test_the_history_is_made_once(mirror: Mirror, server: Server) -> None:
 
 
 def test_a_history_without_the_commit(mirror: Mirror) -> None:
-    with pytest.raises(RefNotFound, match="main changed on 127.0.0.1 a moment ago. Start again"):
+    with pytest.raises(RefNotFound, match=r"main changed on 127.0.0.1 a moment ago. Start again"):
         mirror.ensure_history(ResolvedRef("main", "branch", "1" * 40))
 
 
