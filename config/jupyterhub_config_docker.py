@@ -1,9 +1,8 @@
-"""A hub for a team on one Docker host. Copy it, and change what is marked with "yours".
-
-pip install hubdock jupyterhub-idle-culler && npm install -g configurable-http-proxy
-hubdock doctor                                      # checks engine, buildx, git, disk and base image, and says how to mend each
-jupyterhub -f /etc/jupyterhub/jupyterhub_config.py  # as a service of systemd, say, by a user who may use Docker
-"""
+# A hub for a team on one Docker host. Copy it, and change what is marked with "yours".
+#
+#   pip install hubdock jupyterhub-idle-culler && npm install -g configurable-http-proxy
+#   hubdock doctor                                      # checks engine, buildx, git, disk and base image, and says how to mend each
+#   jupyterhub -f /etc/jupyterhub/jupyterhub_config.py  # as a service of systemd, say, by a user who may use Docker
 
 import importlib.util
 import os
