@@ -21,6 +21,7 @@ from hubdock.core.refs import parse_ref
 from hubdock.core.repo import parse_repo_url
 from hubdock.core.requirements import LineKind, RequirementLine, split_git
 from hubdock.core.source import Source
+from hubdock.core.text import redact
 from hubdock.drivers import docker, git
 from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, make_environment_inputs
 from hubdock.engine.config import HubDock
@@ -82,7 +83,7 @@ class Planner:
         for line in recipe.lines:
             if line.kind in {LineKind.INDEX, LineKind.LINKS} and "://" in line.value and not self._allows_index(line.value):
                 raise RecipeError(
-                    f"The package index {line.value[:200]} is not allowed on this hub. An administrator can add it to HubDock.allowed_indexes.",
+                    f"The package index {redact(line.value)[:200]} is not allowed on this hub. An administrator can add it to HubDock.allowed_indexes.",
                     file=line.file, line=line.line,
                 )  # fmt: skip
             if line.kind in {LineKind.GIT, LineKind.LOCAL} and self.settings.index_credentials and not line.value.endswith(".whl"):
@@ -146,10 +147,10 @@ class Planner:
 
     def _resolve_source(self, line: RequirementLine) -> str:
         url, ref, _ = split_git(line.value)
-        if line.pinned:
-            return ref
         try:
             remote = self.reader.make_remote(parse_repo_url(url))
+            if line.pinned:
+                return ref
             if ref:
                 return git.resolve_ref(remote, parse_ref(ref))[0].commit
             return git.list_refs(remote, ["HEAD"])["HEAD"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +71,12 @@ def read(repository: Repository, files: Mapping[str, str | bytes] | None = None)
 def repository(tmp_path: Path) -> Repository:
     """An empty repository."""
     return Repository(tmp_path / "repository")
+
+
+def serve(server: Any) -> Any:
+    """Serve in the background, and return the server. Its ``shutdown`` then takes no half second, as it does otherwise."""
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
 
 
 GOLDEN = Path(__file__).parent.parent / "golden"

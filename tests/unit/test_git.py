@@ -7,7 +7,6 @@ import http.server
 import os
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import git
 from hubdock.drivers.git import Credential, Remote, RemoteRefs, list_branches, resolve_ref
 from hubdock.drivers.mirror import Mirror
-from tests.unit.conftest import Repository
+from tests.unit.conftest import Repository, serve
 
 MIB = 1024**2
 
@@ -48,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[Server]:
-    server = Server(root).start()
+    server = serve(Server(root))
     yield server
     server.shutdown()
 
@@ -175,7 +174,7 @@ def find_error(remote: Remote) -> ResolveError:
 
 
 def test_missing_and_forbidden_answer_alike(root: Path, server: Server, work: Repository) -> None:
-    locked = Server(root, password="bot:t0ken").start()
+    locked = serve(Server(root, password="bot:t0ken"))
     try:
         answers = [
             find_error(make_remote(f"{server.url}/git/none.git")),
@@ -256,7 +255,7 @@ class Fake:
         self.url = f"{self.origin}/team/x"
 
     def __enter__(self) -> Fake:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serve(self.server)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -465,7 +464,7 @@ def test_a_history_without_the_commit(mirror: Mirror) -> None:
 
 
 def test_no_credential_is_written(root: Path, work: Repository, tmp_path: Path) -> None:
-    locked = Server(root, password="bot:t0ken-canary").start()
+    locked = serve(Server(root, password="bot:t0ken-canary"))
     try:
         mirror = Mirror(tmp_path, make_remote(f"{locked.url}/git/x.git", credential=Credential(locked.url, "bot", "t0ken-canary")), 2048 * MIB)
         ref = resolve(mirror.remote)

@@ -1,0 +1,358 @@
+"""Plans of real repositories, without a Docker Engine that has anything."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.demo.server import Server, make_repository
+from hubdock.core.contract import BaseImage
+from hubdock.core.errors import (
+    AccessDenied,
+    BuilderUnavailable,
+    ConfigError,
+    HubDockError,
+    InvalidOption,
+    InvalidRef,
+    RecipeError,
+    RepoNotAllowed,
+)
+from hubdock.core.options import parse_options
+from hubdock.core.plan import Part, State
+from hubdock.engine.assembly import Assembly, describe_recipe
+from hubdock.engine.config import HubDock
+from hubdock.engine.database import Database, TaskRow
+from hubdock.engine.launch import make_start
+from hubdock.engine.planner import Planner, matches_index
+from hubdock.engine.tasks import TaskStore
+from tests.unit.conftest import Repository, serve
+
+BASE = BaseImage(
+    "base:1", "sha256:" + "a" * 64, {"diff_ids": ["sha256:" + "1" * 64], "User": "1000:100"}, "3.12.1",
+    {"jupyterhub": "5.4.6", "jupyterlab": "4.4.0", "jupyter-server": "2.16", "ipykernel": "6.29", "tensorflow-cpu": "2.21"}, ("git",), 1000, 100, "/home/jovyan", 1000,
+)  # fmt: skip
+DVC = {
+    ".dvc/config": "[core]\nremote = r\n['remote \"r\"']\nurl = s3://bucket/x\n", "data.dvc": "outs:\n- {md5: " + "a" * 32 + ".dir, hash: md5, path: data, size: 5}\n",
+}  # fmt: skip
+
+
+class EmptyEngine(http.server.ThreadingHTTPServer):
+    """A Docker Engine that has no image and no volume."""
+
+    daemon_threads = True
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.server.asked.append(self.path)  # type: ignore[attr-defined]
+            answer = json.dumps({"message": f"No such object: {self.path}"}).encode()
+            self.send_response(404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.asked: list[str] = []
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmptyEngine]:
+    monkeypatch.setattr("hubdock.drivers.docker._local", threading.local())
+    engine = serve(EmptyEngine())
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.server_address[1]}")
+    yield engine
+    engine.shutdown()
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubdock.drivers.docker._local", threading.local())
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+
+
+class Team:
+    """A git server with one repository, and a planner over a state directory of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bare = make_repository(path / "server", "project")
+        self.work = Repository(path / "work")
+        self.server = serve(Server(path / "server"))
+        self.url = f"{self.server.url}/git/project.git"
+        self.planners = 0
+
+    def push(self, files: dict[str, str | bytes], branch: str = "main") -> None:
+        self.work.git("checkout", "--quiet", "-B", branch)
+        self.work.commit(files)
+        self.work.git("push", "--quiet", "--force", str(self.bare), branch)
+
+    def make_planner(self, base: BaseImage | None = BASE, **settings: Any) -> Planner:
+        self.planners += 1
+        state = self.path / f"state{self.planners}"
+        options = HubDock(**{"state_dir": str(state), "allowed_hosts": [self.server.url], "base_image": "base:1", **settings})
+        database = Database(options.database_url)
+        if base is not None:
+            database.write_base(base.reference, "hubdock/base:" + "b" * 64, json.dumps(asdict(base)))
+        return Planner(options, database, TaskStore(options.state))
+
+    def plan(self, planner: Planner, ref: str = "main", **more: Any) -> Assembly:
+        return planner.plan(parse_options({"repo": self.url, "ref": ref, **more}))
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    team = Team(tmp_path)
+    yield team
+    team.server.shutdown()
+
+
+def test_a_whole_plan(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1.16\n", "environment.yml": "", **DVC})
+    a = team.plan(team.make_planner())
+    assert a.environment and a.code and a.image and a.dataset
+    assert a.plan.parts == (
+        Part("base", State.READY, "b" * 64),
+        Part("environment", State.BUILD, a.environment.key, ("the first environment of this repository",)),
+        Part("image", State.BUILD, a.image.key, ("the environment is new",)),
+        Part("data", State.BUILD, a.dataset.inputs.key, ("not in the store",), size=5),
+    )
+    assert a.plan.notices == ("requirements.txt is used; environment.yml is not.",)
+    assert (a.plan.ref_kind, a.plan.commit, a.plan.ready) == ("branch", team.work.git("rev-parse", "HEAD").decode().strip(), False)
+
+
+def test_before_the_base_was_looked_into_no_engine_is_needed(team: Team, no_engine: None) -> None:
+    team.push({"requirements.txt": "six\n"})
+    a = team.plan(team.make_planner(base=None))
+    assert [(part.name, part.state, part.reasons) for part in a.plan.parts] == [
+        ("base", State.BUILD, ("base:1 is new here, or changed",)),
+        ("environment", State.BUILD, ("the base image was not looked into yet",)),
+        ("image", State.BUILD, ("the base image was not looked into yet",)),
+        ("data", State.NONE, ()),
+    ]
+    assert a.environment is None and a.image is None
+
+
+def test_an_engine_that_is_away_is_no_answer(team: Team, no_engine: None) -> None:
+    team.push({"README.md": ""})
+    with pytest.raises(BuilderUnavailable):
+        team.plan(team.make_planner())
+
+
+def test_a_known_commit_costs_one_ls_remote(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "-r more.txt\n", "more.txt": "six==1\n", **DVC})
+    planner = team.make_planner()
+    first = team.plan(planner)
+    team.server.requests.clear()
+    assert team.plan(planner).plan == first.plan
+    assert [method for method, _ in team.server.requests] == ["GET", "POST"]
+    team.server.requests.clear()
+    again = Planner(planner.settings, Database(planner.settings.database_url), planner.tasks)  # after a restart
+    assert team.plan(again).plan == first.plan
+    assert len(team.server.requests) == 2
+
+
+def test_an_unknown_commit_reads_only_what_makes_the_keys(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1\n", "big.bin": b"x" * 100_000, **{f"src/f{n}.py": f"{n}" for n in range(50)}})
+    planner = team.make_planner()
+    a = team.plan(planner)
+    mirror = planner.reader.make_mirror(a.remote)
+    blobs = [entry for entry in mirror.read_tree(a.ref.commit).entries() if entry.kind == "blob"]
+    assert len(mirror.find_missing(entry.oid for entry in blobs)) == len(blobs) - 1
+
+
+def test_two_branches_with_one_environment(team: Team, engine: EmptyEngine) -> None:
+    planner = team.make_planner()
+    team.push({"requirements.txt": "six==1\n", "model.py": "1"})
+    one = team.plan(planner)
+    team.push({"model.py": "2"}, "vgg19")
+    two = team.plan(planner, "vgg19")
+    assert one.environment == two.environment and one.code != two.code and one.image != two.image
+
+
+def test_a_new_hypothesis_is_the_image_of_where_it_starts(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1\n"})
+    planner = team.make_planner()
+    here, new = team.plan(planner), team.plan(planner, new_branch="try-1")
+    assert new.image == here.image and new.plan.new_branch == "try-1" and new.options.branch == "try-1"
+    start = make_start(new, "alice", "", [])
+    assert (start["branch"], start["new_branch"], start["ref"], start["commit"]) == ("try-1", True, "main", here.ref.commit)
+
+
+def test_a_new_hypothesis_that_was_pushed_is_started_as_it_is(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1\n"})
+    team.push({"model.py": "2"}, "try-1")
+    planner = team.make_planner()
+    a = team.plan(planner, new_branch="try-1")
+    assert (a.ref.name, a.options.ref, a.options.new_branch) == ("try-1", "try-1", "")
+    assert a.plan.notices[0] == "The branch try-1 is on the remote already: it is started instead of a new one."
+    with pytest.raises(InvalidRef, match="try-1 is on the remote already") as caught:
+        planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "try-1"}), new_must_be_new=True)
+    assert caught.value.field == "new_branch"
+
+
+def test_a_tag_is_started_on_its_commit(team: Team, engine: EmptyEngine) -> None:
+    team.push({"README.md": ""})
+    team.work.git("tag", "v1")
+    team.work.git("push", "--quiet", str(team.bare), "v1")
+    a = team.plan(team.make_planner(), "v1")
+    assert a.plan.ref_kind == "tag" and make_start(a, "alice@example.org", "", [])["branch"] is None
+    assert make_start(a, "alice@example.org", "", [])["author"] == {"name": "alice@example.org", "email": "alice@example.org"}
+
+
+REFUSED: list[tuple[dict[str, str | bytes], dict[str, Any], type[HubDockError], str]] = [
+    ({"requirements.txt": "six\n-i https://evil.example.net/simple\n"}, {}, RecipeError, "requirements.txt:2: The package index https://evil.example.net/simple is not allowed"),
+    ({"requirements.txt": "-f https://evil.example.net/\n"}, {}, RecipeError, "is not allowed on this hub"),
+    ({"requirements.txt": "jupyterlab==3.0\n"}, {}, RecipeError, "requirements.txt:1: jupyterlab==3.0 breaks Jupyter on this hub"),
+    ({"requirements.txt": "x @ git+https://evil.example.net/x@main\n"}, {}, RecipeError, "requirements.txt:1: x @ git+https://evil.example.net/x@main: Repositories on evil"),
+    ({"requirements.txt": f"x @ git+https://evil.example.net/x@{'a' * 40}\n"}, {}, RecipeError, "Repositories on evil.example.net are not allowed"),
+    ({"requirements.txt": "-e .\n"}, {"index_credentials": [{"origin": "https://a.org", "password_file": "/x"}]}, RecipeError, "requirements.txt:1: This package would be built"),
+    ({".hubdock.yml": "base: torch\n"}, {"base_images": {"cpu": "base:2"}}, RecipeError, ".hubdock.yml: The base 'torch' is not offered on this hub. Offered: cpu"),
+    ({**DVC, ".dvc/config": ""}, {}, RecipeError, ".dvc/config: data is tracked by DVC, but no default remote"),
+    ({"environment.yml": ""}, {}, RecipeError, "environment.yml: Conda environments are not supported"),
+    ({"requirements.txt": b"\xff\xfes"}, {}, RecipeError, "requirements.txt:1: Byte 1 of this line (0xff) is not UTF-8"),
+    ({"README.md": ""}, {"base_image": ""}, ConfigError, "HubDock.base_image is empty"),
+]
+
+
+@pytest.mark.parametrize(("files", "settings", "kind", "words"), REFUSED, ids=[words[:40] for *_, words in REFUSED])
+def test_refused_before_anything_is_built(team: Team, engine: EmptyEngine, files: Any, settings: Any, kind: type[HubDockError], words: str) -> None:
+    team.push(files)
+    with pytest.raises(kind) as caught:
+        team.plan(team.make_planner(**settings))
+    assert words in str(caught.value)
+
+
+def test_data_is_not_looked_at_where_people_pull_themselves(team: Team, engine: EmptyEngine) -> None:
+    team.push({**DVC, ".dvc/config": ""})
+    assert team.plan(team.make_planner(data_mode="none")).plan.part("data") == Part("data", State.NONE)
+
+
+def test_limits_are_applied(team: Team, engine: EmptyEngine) -> None:
+    team.push({"README.md": ""})
+    planner = team.make_planner(cpu_limit=2.0, mem_limit="4G")
+    resources = team.plan(planner).options.resources
+    assert (resources.cpu, resources.memory) == (2.0, 4 * 1024**3)
+    with pytest.raises(InvalidOption, match="the limit is 2"):
+        team.plan(planner, cpu=3)
+
+
+def test_what_may_not_be_asked_is_not_asked(team: Team, engine: EmptyEngine) -> None:
+    planner = team.make_planner(allowed_hosts=["github.com"])
+    with pytest.raises(RepoNotAllowed):
+        team.plan(planner)
+    assert team.server.requests == []
+
+
+def test_cached_but_forbidden_answers_like_missing(team: Team, engine: EmptyEngine) -> None:
+    team.push({"README.md": ""})
+    planner = team.make_planner()
+    team.plan(planner)
+    team.server.password = "bot:t0ken"
+    with pytest.raises(AccessDenied) as forbidden:
+        team.plan(planner)
+    with pytest.raises(AccessDenied) as missing:
+        planner.plan(parse_options({"repo": f"{team.server.url}/git/none", "ref": "main"}))
+    assert forbidden.value.message == missing.value.message.replace("/git/none,", "/git/project,")
+
+
+def test_gpu_servers_have_a_base_of_their_own(team: Team, engine: EmptyEngine) -> None:
+    team.push({"README.md": ""})
+    planner = team.make_planner(gpu_limit=1, gpu_base_image="base:cuda")
+    assert [team.plan(planner, **more).base_reference for more in ({}, {"gpu": 1})] == ["base:1", "base:cuda"]
+    assert team.plan(team.make_planner(gpu_limit=1, gpu_base_image=""), gpu=1).base_reference == "base:1"
+
+
+def test_packages_that_are_not_pinned_are_renewed_on_demand(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six\n"})
+    planner = team.make_planner()
+    options = parse_options({"repo": team.url, "ref": "main"})
+    keys = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, False, True, False)]  # type: ignore[union-attr]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+    team.push({"requirements.txt": "six==1\n"})
+    pinned = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, True)]  # type: ignore[union-attr]
+    assert pinned[0] == pinned[1]
+
+
+def test_the_base_that_a_tensorflow_replaces_is_told(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "tensorflow==2.20\n"})
+    assert team.plan(team.make_planner()).plan.notices == ("tensorflow (requirements.txt:1) replaces the base image's tensorflow-cpu 2.21.",)
+
+
+# --- why an environment is to be built ---
+
+REASONS: list[tuple[dict[str, str], dict[str, Any], tuple[str, ...]]] = [
+    ({"requirements.txt": "six==1.16\nxgboost==3.2\n"}, {}, ("requirements.txt: + xgboost==3.2",)),
+    ({"requirements.txt": "six==1.17\n"}, {}, ("requirements.txt: + six==1.17", "requirements.txt: - six==1.16")),
+    ({"requirements.txt": "six==1.16 # comment\n"}, {}, ("requirements.txt changed",)),
+    ({"apt.txt": "git\n"}, {}, ("apt.txt: + git",)),
+    ({".hubdock.yml": "env: {A: '1'}\n"}, {}, (".hubdock.yml changed",)),
+    ({".hubdock.yml": "requirements: env/dev.txt\n", "env/dev.txt": "six==1.16\n"}, {}, ("env/dev.txt: + six==1.16", "requirements.txt: - six==1.16")),
+    ({}, {"index_url": "https://packages.example.org/simple"}, ("the package index changed",)),
+    ({}, {}, ("not here any more",)),
+    ({"requirements.txt": "".join(f"p{n}==1\n" for n in range(9))}, {}, (
+        "requirements.txt: + p0==1", "requirements.txt: + p1==1", "requirements.txt: + p2==1", "requirements.txt: + p3==1", "requirements.txt: + p4==1", "and 5 more",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "settings", "reasons"), REASONS, ids=[reasons[0] for *_, reasons in REASONS])
+def test_the_reason_is_what_changed(team: Team, engine: EmptyEngine, files: Any, settings: Any, reasons: tuple[str, ...]) -> None:
+    team.push({"requirements.txt": "six==1.16\n"})
+    planner = team.make_planner()
+    remember(planner, team.plan(planner))
+    team.push(files)
+    changed = Planner(HubDock(**{"state_dir": str(planner.settings.state), "allowed_hosts": [team.server.url], "base_image": "base:1", **settings}), planner.database, planner.tasks)
+    assert team.plan(changed).plan.part("environment").reasons == reasons
+
+
+def remember(planner: Planner, a: Assembly) -> None:
+    assert a.environment
+    inputs = {"inputs": a.environment.as_dict(), "recipe": describe_recipe(a.source)}
+    planner.database.record_task(
+        TaskRow(
+            id="t", kind="environment", key=a.environment.key, repo=a.remote.repo.canonical, status="ready", finished=1.0, seconds=12.0, steps="{}", inputs=json.dumps(inputs)
+        )
+    )
+
+
+def test_estimates_come_from_past_builds(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1.16\n"})
+    planner = team.make_planner()
+    remember(planner, team.plan(planner))
+    team.push({"requirements.txt": "six==1.17\n"})
+    part = team.plan(planner).plan.part("environment")
+    assert (part.seconds, part.samples) == (12.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "pattern", "within"),
+    [
+        ("https://a.org/simple", "https://a.org/simple", True),
+        ("https://a.org/simple/", "https://a.org/simple", True),
+        ("https://A.org/simple", "https://a.org/simple", True),
+        ("https://a.org/team/simple", "https://a.org/*", True),
+        ("https://x.a.org/simple", "https://*.a.org/simple", True),
+        ("https://anything.example/x", "*", True),
+        ("http://a.org/simple", "https://a.org/simple", False),
+        ("https://a.org:8443/simple", "https://a.org/simple", False),
+        ("https://evil.net/x.a.org/simple", "https://*.a.org/simple", False),
+        ("https://a.org.evil.net/simple", "https://a.org/*", False),
+        ("https://a.org/other", "https://a.org/simple", False),
+        ("https://a.org/simple/x", "https://a.org/simple", False),
+    ],
+)
+def test_which_indexes_a_requirements_file_may_name(url: str, pattern: str, within: bool) -> None:
+    assert matches_index(url, pattern) is within
