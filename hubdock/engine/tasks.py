@@ -185,9 +185,10 @@ class TaskStore:
         directory = self._directory(kind, key)
         with locked(directory / "starting"):
             latest = self.latest(kind, key)
-            if latest is not None and latest.running():
-                return latest
-            if latest is not None and latest._read_result() is None:
+            known = latest._read_result() if latest is not None else None
+            if latest is not None and latest.running() and (known is None or known.error is None):
+                return latest  # one that has failed holds its lock for a moment more, and is no attempt to join
+            if latest is not None and known is None:
                 end_strays(latest.path)
             number = int(latest.path.name) + 1 if latest else 1
             attempt = Attempt(kind, key, directory / str(number))
