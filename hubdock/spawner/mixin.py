@@ -45,10 +45,11 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     """
 
     service_url = Unicode(
-        "http://127.0.0.1:9000/services/hubdock/", help="""Address of hubdock's service, as the hub reaches it. `hubdock.configure` sets it."""
+        "http://127.0.0.1:9000/services/hubdock/",
+        help="""Address of hubdock's service, as the hub reaches it. Default: what `hubdock.configure` sets, else port 9000 of this machine.""",
     ).tag(config=True)
     service_token_file = Unicode(
-        "", help="""File that holds the service's token, readable by the hub alone. `hubdock.configure` makes it."""
+        "", help="""File that holds the service's token, readable by the hub alone. Default: the one that `hubdock.configure` makes."""
     ).tag(config=True)
     trim_boot = Bool(
         True,
