@@ -11,18 +11,21 @@ from typing import Any
 
 import pytest
 
+from config.demo.server import Handler
 from hubdock.core.tree import Tree
 
+Handler.disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 WHEN = "2026-01-02T03:04:05Z"
 
 
 class Repository:
     """A git repository with a work tree, for trees and commits as git writes them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, new: bool = True) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self.git("init", "--quiet", "--initial-branch=main")
+        if new:
+            self.git("init", "--quiet", "--initial-branch=main")
 
     def git(self, *arguments: str, stdin: bytes = b"", author: str = "Ada", when: str = WHEN) -> bytes:
         """Run git here, and return what it prints. No configuration of the machine has a say."""

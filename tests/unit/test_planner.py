@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -50,6 +51,7 @@ class EmptyEngine(http.server.ThreadingHTTPServer):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self.server.asked.append(self.path)  # type: ignore[attr-defined]
@@ -83,13 +85,24 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
 
 
-class Team:
-    """A git server with one repository, and a planner over a state directory of its own."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each test begins with, made once: an empty repository on a server, its clone, and a new database."""
+    path = tmp_path_factory.mktemp("template")
+    make_repository(path / "server", "project")
+    Repository(path / "work")
+    Database(f"sqlite:///{path}/hubdock.sqlite").engine.dispose()
+    return path
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.bare = make_repository(path / "server", "project")
-        self.work = Repository(path / "work")
+
+class Team:
+    """A git server with one repository, and planners over state directories of their own."""
+
+    def __init__(self, path: Path, template: Path) -> None:
+        self.path, self.template = path, template
+        shutil.copytree(template, path, dirs_exist_ok=True)
+        self.bare = path / "server" / "git" / "project.git"
+        self.work = Repository(path / "work", new=False)
         self.server = serve(Server(path / "server"))
         self.url = f"{self.server.url}/git/project.git"
         self.planners = 0
@@ -102,6 +115,8 @@ class Team:
     def make_planner(self, base: BaseImage | None = BASE, **settings: Any) -> Planner:
         self.planners += 1
         state = self.path / f"state{self.planners}"
+        state.mkdir()
+        shutil.copy(self.template / "hubdock.sqlite", state)
         options = HubDock(**{"state_dir": str(state), "allowed_hosts": [self.server.url], "base_image": "base:1", **settings})
         database = Database(options.database_url)
         if base is not None:
@@ -113,8 +128,8 @@ class Team:
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
-    team = Team(tmp_path)
+def team(tmp_path: Path, template: Path) -> Iterator[Team]:
+    team = Team(tmp_path, template)
     yield team
     team.server.shutdown()
 
