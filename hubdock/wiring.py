@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from traitlets.config import Config
+from traitlets.config.loader import LazyConfigValue
 
 from hubdock.core.errors import ConfigError
 from hubdock.drivers import docker
@@ -17,6 +18,7 @@ from hubdock.engine.config import HubDock, make_settings
 
 SERVICE = "hubdock"
 ACCESS = f"access:services!service={SERVICE}"
+SPAWNERS = ("Spawner", "DockerSpawner", "HubDockSpawner", "HubDockMixin")
 PASSED = (
     "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "HOME", "SSL_CERT_FILE", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -75,8 +77,7 @@ def _write_config(settings: HubDock) -> Path:
 
 
 def _add_service(hub: Any, token_file: Path, config_file: Path, port: int) -> None:
-    services = hub.get("services")
-    known = list(services) if isinstance(services, list) else []
+    known = _read(hub, "services", [])
     if any(service.get("name") == SERVICE for service in known):
         return
     service = {
@@ -90,22 +91,26 @@ def _add_service(hub: Any, token_file: Path, config_file: Path, port: int) -> No
 
 def _add_roles(hub: Any) -> None:
     """Let every user reach the service, beside what the admin gives the role ``user``; define the admins' scope."""
-    roles = hub.get("load_roles")
-    known = [dict(role) for role in roles] if isinstance(roles, list) else []
+    known = [dict(role) for role in _read(hub, "load_roles", [])]
     user = next((role for role in known if role.get("name") == "user"), None)
     if user is None:
         known.append({"name": "user", "scopes": ["self", ACCESS]})
     else:
         user["scopes"] = list(dict.fromkeys([*(user.get("scopes") or ["self"]), ACCESS]))
     hub.load_roles = known
-    scopes = dict(hub.get("custom_scopes") or {})
+    scopes = _read(hub, "custom_scopes", {})
     scopes.setdefault("custom:hubdock:admin", {"description": "See every build, image and workspace of hubdock"})
     hub.custom_scopes = scopes
 
 
 def _append(section: Any, name: str, value: str) -> None:
-    known = section.get(name)
-    section[name] = [*(known if isinstance(known, list) else []), value]
+    section[name] = [*_read(section, name, []), value]
+
+
+def _read(section: Any, name: str, empty: Any) -> Any:
+    """Return a copy of a list or dictionary of the configuration, also one that was only added to (``c.JupyterHub.services.append(…)``)."""
+    value = section.get(name)
+    return type(empty)((value.get_value(empty) if isinstance(value, LazyConfigValue) else value) or empty)
 
 
 def _reach_hub(c: Any) -> None:
@@ -120,8 +125,10 @@ def _reach_hub(c: Any) -> None:
 
 
 def _check_timeouts(c: Any, settings: HubDock) -> None:
-    """Refuse a start_timeout that would end a start while its build is within its own limit."""
-    for name in ("Spawner", "DockerSpawner", "HubDockSpawner", "HubDockMixin"):
+    """Refuse a start_timeout that would end a start while its build is within its own limit; give one that is long enough where none is set."""
+    if not any("start_timeout" in c[name] for name in SPAWNERS):
+        c.HubDockMixin.start_timeout = int(2 * settings.build_timeout) + 300  # it may wait for its turn as long as it builds
+    for name in SPAWNERS:
         given = c[name].get("start_timeout")
         if given is not None and given <= settings.build_timeout:
             raise ConfigError(
