@@ -21,7 +21,7 @@ lint: ## ruff and mypy
 
 docs: ## the reference pages, made anew from the code
 	@.ci/python-env
-	@if [ -e hubdock/docs.py ]; then $(PYTHON) -m hubdock.docs; else echo "The docs are written by hand so far: see docs/."; fi
+	@$(PYTHON) -m hubdock.docs
 
 base: ## the base image for a network without a container registry
 	@.ci/docker-up && .ci/python-env

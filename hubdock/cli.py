@@ -176,7 +176,7 @@ def images(config: Config = None, state_dir: StateDir = None, as_json: AsJSON = 
 
 @app.command()
 def logs(
-    build: Annotated[str, typer.Argument(metavar="[BUILD]", help="A build, or the start of its id. Without it, recent builds are listed.")] = "",
+    build: Annotated[str, typer.Argument(metavar="BUILD", help="A build, or the start of its id. Without it, recent builds are listed.")] = "",
     config: Config = None, state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """List recent builds, or print the whole log of one."""
