@@ -76,7 +76,8 @@ def test_hostile_values_stay_values(value: str) -> None:
     lines = parse(text)
     assert [parse_pairs(rest) for name, rest in lines if name == "ENV"] == [[("A", value)], [("Z", "z")]]
     assert [parse_pairs(rest) for name, rest in lines if name == "LABEL"] == [[("l", value)]]
-    assert [name for name, _ in lines] == ["FROM", "USER", "USER", "RUN", "RUN", "ENV", "ENV", "LABEL", "USER", "WORKDIR"]
+    harmless = parse(render_environment("b", **ENVIRONMENT | {"env": {"A": "a", "Z": "z"}, "labels": {"l": "l"}}))
+    assert [pair for pair in lines if pair[0] not in {"ENV", "LABEL"}] == [pair for pair in harmless if pair[0] not in {"ENV", "LABEL"}]
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20), max_size=4))
@@ -101,7 +102,7 @@ def test_what_a_repository_can_set_is_refused_or_harmless(name: str, value: str)
     lines = parse(render_environment("b", **ENVIRONMENT | {"env": project.env, "labels": project.labels}))
     assert [instruction for instruction, _ in lines].count("ENV") == len(project.env)
     assert [pair for instruction, rest in lines if instruction == "ENV" for pair in parse_pairs(rest)] == list(project.env.items())
-    assert len(lines) == 7 + len(project.env) + len(project.labels)
+    assert len(lines) == len(parse(render_environment("b", **ENVIRONMENT | {"env": {}, "labels": {}}))) + len(project.env) + len(project.labels)
 
 
 def yaml_text(text: str) -> str:
@@ -111,10 +112,12 @@ def yaml_text(text: str) -> str:
 def test_package_code_sees_no_secret_and_no_shared_cache() -> None:
     """A setup.py can read what its step mounts, and poison what it can write to."""
     text = render_environment("b", **ENVIRONMENT | {"from_source": True, "secrets": ["netrc"]})
-    steps = {rest.split("install.py ")[1].split()[0]: rest for name, rest in parse(text) if name == "RUN"}
+    runs = [rest for name, rest in parse(text) if name == "RUN"]
+    steps = {rest.split("install.py ")[1].split()[0]: rest for rest in runs if "install.py " in rest}
     assert list(steps) == ["resolve", "pinned", "source", "compile"]
-    for step in ("resolve", "source", "compile"):
-        assert "secret" not in steps[step] and "hubdock-wheels" not in steps[step]
+    for rest in runs:
+        if rest != steps["pinned"]:
+            assert "secret" not in rest and "hubdock-wheels" not in rest, rest
     assert "hubdock-wheels-public" in steps["pinned"] and "hubdock-source" not in steps["pinned"]
 
 

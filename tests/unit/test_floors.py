@@ -15,8 +15,8 @@ IMPURE = {
     "pathlib", "glob", "traitlets", "requests", "httpx", "tornado", "docker", "sqlalchemy", "alembic", "jupyterhub", "dockerspawner", "logging",
 }  # fmt: skip
 ALLOWED_PARTS = {"urllib.parse"}
-# uv's exit codes are shared with the program that runs inside builds: constants, nothing else.
-GUEST_FROM_OUTSIDE = {("engine/step_environment.py", "hubdock.guest.install")}
+# Exit codes are shared with the programs that run inside builds: constants, nothing else.
+GUEST_FROM_OUTSIDE = {("engine/step_environment.py", "hubdock.guest.install"), ("engine/step_environment.py", "hubdock.guest.smoke")}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
 MAX_LINES, MAX_FUNCTION = 300, 50
 
