@@ -12,7 +12,7 @@ from hubdock.core.errors import BackendError, BuildError, HubDockError
 from hubdock.doctor import Check
 from hubdock.drivers import docker
 from hubdock.engine.step_base import make_identity, probe
-from hubdock.engine.step_environment import make_smoke_job
+from hubdock.engine.work import GUEST
 
 _PROGRAMS = ("start.sh", "tini", "jupyterhub-singleuser", "jupyter", "git", "git-lfs", "dvc", "ssh")
 _LOOK = 'echo "hubdock $(id -u) $(id -g) $HOME"; stat -c "owner %u" /opt/conda; for name in "$@"; do command -v "$name" >/dev/null && echo "has $name"; done; :'
@@ -94,3 +94,9 @@ def _check_kernel(reference: str) -> Check:
         mend = "Run `jupyter lab` in a container of it: its output says more. Check the versions of Jupyter's packages."
         return Check("kernel", "fail", "it was killed for the memory it took" if result.out_of_memory else said, mend)
     return Check("kernel", "ok", f"{said} ({time.monotonic() - began:.1f} s)")
+
+
+def make_smoke_job(image: str) -> docker.Job:
+    """Return the container that starts Jupyter and a kernel in an image, as builds try their result."""
+    files = {f"/hubdock/guest/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
+    return docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)

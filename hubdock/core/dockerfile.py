@@ -20,6 +20,7 @@ _TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
 _PROJECT = "/tmp/hubdock/project"  # noqa: S108
 _SETTINGS = "/tmp/hubdock/settings"  # noqa: S108
 _CACHE = "/tmp/hubdock/cache"  # noqa: S108
+_TRIED = "/tmp/hubdock-tried"  # noqa: S108
 _PINS = "/tmp/hubdock-pins"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE")
@@ -70,6 +71,7 @@ def render_environment(
     private_cache: str,
     secrets: Sequence[str],
     project: str = "",
+    smoke: bool = False,
     env: Mapping[str, str],
     labels: Mapping[str, str],
 ) -> str:
@@ -82,16 +84,28 @@ def render_environment(
     editable install points to what the user will edit.
     """
     lines = [f"FROM {base} AS system", "USER 0:0", *_apt(apt), f"USER {UID}:{GID}"]
+    lines += ["FROM system AS resolve", _run("resolve", [private_cache], project=project)] if install and from_source else []
+    lines += ["FROM system AS packages"]
     if install and from_source:
-        lines += ["FROM system AS resolve", _run("resolve", [private_cache], project=project)]
-        lines += ["FROM system", _run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], project=project)]
+        lines += [_run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], project=project)]
     elif install:
         lines += [_run("wheels", [cache], secrets)]
+    lines += make_pairs("ENV", env)
+    if smoke:
+        lines += ["FROM packages AS tried", _run_smoke()]
+    lines += ["FROM packages"]
     if install:
         # Apart from the cache: a .pth file that a wheel brought runs here.
         lines += [_run("compile", [])]
-    lines += make_pairs("ENV", env) + make_pairs("LABEL", labels)
+    if smoke:
+        lines += [f"COPY --from=tried {_TRIED} {ROOT}/tried"]  # so that the two run side by side, and there is no image if the trial fails
+    lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", f"WORKDIR {quote(workdir)}", ""])
+
+
+def _run_smoke() -> str:
+    """Return the step that tries Jupyter and a kernel: without a network, in a stage of its own whose files are thrown away."""
+    return f"RUN --network=none --mount=type=bind,from=tools,target={_TOOLS} {CONDA_PYTHON} {_TOOLS}/smoke.py && touch {_TRIED}"
 
 
 def render_image(environment: str, *, workspace: str, labels: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ _DECODER = json.JSONDecoder()
 # What a chunk may end with inside a literal or a number, which json reports as wrong where it begins.
 _CUT = re.compile(r"(?:t|tr|tru|f|fa|fal|fals|n|nu|nul|N|Na|-?(?:I(?:n(?:f(?:i(?:n(?:i(?:t)?)?)?)?)?)?)?|\.|\.?[eE][+-]?)?")
 MAX_OBJECT = 16 * 1024 * 1024
+MAX_OUTPUT = 8 * 1024
 
 
 class JSONStream:
@@ -69,13 +70,14 @@ def _is_text(text: str, error: json.JSONDecodeError) -> bool:
 
 @dataclass
 class Step:
-    """One vertex of the solve. ``seconds`` is how long it took once completed."""
+    """One vertex of the solve. ``seconds`` is how long it took once completed, ``output`` the end of what it printed."""
 
     name: str
     started: str = ""
     completed: str = ""
     cached: bool = False
     error: str = ""
+    output: str = ""
 
     @property
     def seconds(self) -> float:
@@ -112,13 +114,16 @@ class Solve:
             yield from self._feed_vertex(vertex)
         for log in status.get("logs") or []:
             try:
-                yield "log", base64.b64decode(log.get("data") or "").decode("utf-8", "replace")
+                text = base64.b64decode(log.get("data") or "").decode("utf-8", "replace")
             except (binascii.Error, ValueError, TypeError):
                 continue
+            if step := self.steps.get(str(log.get("vertex"))):  # steps run side by side, and each has its own last words
+                step.output = (step.output + text)[-MAX_OUTPUT:]
+            yield "log", text
         for warning in status.get("warnings") or []:
-            text = warning.get("short") if isinstance(warning, dict) else None
-            if isinstance(text, str):
-                yield "log", f"warning: {_decode(text)}\n"
+            short = warning.get("short") if isinstance(warning, dict) else None
+            if isinstance(short, str):
+                yield "log", f"warning: {_decode(short)}\n"
 
     def _feed_vertex(self, vertex: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
@@ -131,6 +136,7 @@ class Solve:
         if known is not None:
             step.started = step.started or known.started
             step.cached = step.cached or known.cached
+            step.output = known.output
         self.steps[digest] = step
         if step.error and not (known and known.error):
             yield "error", step.error

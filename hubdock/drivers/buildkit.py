@@ -20,7 +20,7 @@ from typing import IO
 
 from hubdock.core.errors import BuildError, BuilderUnavailable, BuildTimeout, OutOfMemory, OutOfSpace, RegistryUnavailable
 from hubdock.core.progress import JSONStream, Solve
-from hubdock.core.text import make_lines, redact
+from hubdock.core.text import make_lines, make_tail, redact
 from hubdock.drivers import process
 
 _PASSED = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR")
@@ -170,7 +170,7 @@ class Solver:
         if failed and code and code[1] == "137":
             return OutOfMemory(f"The step “{failed.name[:100]}” was killed: it took more memory than the build machine has.", detail)
         if failed and code:
-            return StepFailed(failed.name, int(code[1]), tuple(self._tail))
+            return StepFailed(failed.name, int(code[1]), tuple(make_tail(redact(failed.output), TAIL).split("\n")))
         if re.search(r"failed to resolve source metadata|failed to authorize|pull access denied|registry|docker\.io", text):
             return RegistryUnavailable("An image that this build starts from is not here and could not be pulled. `hubdock doctor` says more.", detail)
         if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|error reading from server|EOF|closing", text, re.I):

@@ -135,7 +135,7 @@ def make_environment_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
             "kind": recipe.kind, "main": recipe.main, "roots": list(a.base.roots), "overrides": list(a.overrides), "replaces": find_tensorflow(recipe, a.base.packages), "index_url": settings.index_url,
             "extra_index_urls": list(settings.extra_index_urls),
         },
-        "smoke_test": settings.smoke_test,
+        "smoke": settings.smoke_test and (recipe.kind != "none" or bool(recipe.apt) or bool(project.env)),
     }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -11,67 +10,59 @@ from pathlib import Path
 from typing import IO, Any
 
 from hubdock.core.dockerfile import GID, UID, render_environment
-from hubdock.core.errors import BackendError, BuildError, OutOfMemory, SmokeTestFailed
+from hubdock.core.errors import BackendError, BuildError, SmokeTestFailed
 from hubdock.core.events import Phase
+from hubdock.core.naming import make_hash
 from hubdock.core.tree import TreeEntry
-from hubdock.drivers import docker
 from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_tree
 from hubdock.drivers.mirror import Mirror
+from hubdock.drivers.secrets import read_secret
 from hubdock.engine.work import GUEST, Work, make_remote
 from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, REPLACES, UNSATISFIABLE
-
-UNTRIED = "-untried"
+from hubdock.guest.smoke import FAILED as SMOKE_FAILED
 
 
 def run(work: Work) -> None:
-    """Build under a temporary tag, try it, and only then give it the tag of its key: what does not work is never found."""
+    """Build, and try Jupyter and a kernel in the same solve: what does not work never becomes an image."""
     spec = work.spec
     mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
-    untried = spec["tag"] + UNTRIED
-    work.phase(Phase.BUILDING, "packages" if spec["install"] else "base image as it is")
-    try:
-        if spec["needs_source"]:
-            _solve(work, mirror, untried, from_source=True)
-        else:
-            _solve_wheels(work, mirror, untried)
-        if spec["smoke_test"] and spec["install"]:
-            work.phase(Phase.BUILDING, "trying Jupyter and a kernel in it")
-            _try(work, untried)
-        docker.tag_image(untried, spec["tag"])
-    finally:
-        with contextlib.suppress(BackendError):
-            docker.remove_tag(untried)
+    trial = ", and a trial of Jupyter and a kernel" if spec["smoke"] else ""
+    work.phase(Phase.BUILDING, f"packages{trial}" if spec["install"] else f"base image as it is{trial}")
+    if spec["needs_source"]:
+        _solve(work, mirror, from_source=True)
+    else:
+        _solve_wheels(work, mirror)
 
 
-def _solve_wheels(work: Work, mirror: Mirror, tag: str) -> None:
+def _solve_wheels(work: Work, mirror: Mirror) -> None:
     """Install from wheels; where that can't be resolved, once more with building allowed, which alone tells the true reason."""
     try:
-        _solve(work, mirror, tag, from_source=False)
+        _solve(work, mirror, from_source=False)
     except StepFailed as error:
         if error.exit_code == REPLACES:
             work.log("Another TensorFlow comes with a package: once more, with the base image's taken out first.")
             work.spec["settings"]["replaces"] = True
-            _solve_wheels(work, mirror, tag)
+            _solve_wheels(work, mirror)
             return
         if error.exit_code != NEEDS_SOURCE:
             raise _name_failure(work.spec, error) from error
         if not work.spec["may_build"]:
             raise _name_failure(work.spec, error, private=True) from error
         work.log("Not everything can be had as a wheel: once more, with packages built from source.")
-        _solve(work, mirror, tag, from_source=True)
+        _solve(work, mirror, from_source=True)
 
 
-def _solve(work: Work, mirror: Mirror, tag: str, from_source: bool) -> None:
+def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
     spec = work.spec
     dockerfile = render_environment(
         spec["base"], user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
-        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], env=spec["env"],
+        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], smoke=spec["smoke"], env=spec["env"],
         labels=spec["labels"],
     )  # fmt: skip
     secret = _write_netrc(work)
     request = BuildRequest(
-        tag, contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": secret} if secret else {}, args=spec["proxies"],
+        spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": secret} if secret else {}, args=spec["proxies"],
         past=spec["past"], timeout=spec["timeout"],
     )  # fmt: skip
     try:
@@ -103,25 +94,22 @@ def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mir
 
 
 def prepare_tools(state: Path, uv: str) -> Path:
-    """Return the directory with uv and the install program, named by their content: BuildKit compares a known directory by size and time only."""
-    from hubdock.core.naming import make_hash
-
-    program = GUEST / "install.py"
+    """Return the directory with uv and the programs of a build, named by their content: BuildKit compares a known directory by size and time only."""
+    programs = [GUEST / name for name in ("install.py", "smoke.py", "server.py")]
     size = Path(uv).stat().st_size
-    directory = state / "tools" / make_hash(uv, str(size), program.read_text(encoding="utf-8"), length=24)
+    directory = state / "tools" / make_hash(uv, str(size), *(program.read_text(encoding="utf-8") for program in programs), length=24)
     if not (directory / "ready").exists():
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         shutil.copy(uv, directory / "uv")
-        shutil.copy(program, directory / "install.py")
+        for program in programs:
+            shutil.copy(program, directory / program.name)
         (directory / "ready").touch()
     return directory
 
 
 def _write_netrc(work: Work) -> Path | None:
     """Write the indexes' credentials for the one step that needs them (a BuildKit secret: it never is part of a layer)."""
-    from hubdock.drivers.secrets import read_secret
-
     if not work.spec["netrc"]:
         return None
     lines = [f"machine {e['host']} login {e['username']} password {read_secret(e['password_file'])}\n" for e in work.spec["netrc"]]
@@ -129,26 +117,6 @@ def _write_netrc(work: Work) -> Path | None:
     path.touch(mode=0o600)
     path.write_text("".join(lines), encoding="utf-8")
     return path
-
-
-def make_smoke_job(image: str) -> docker.Job:
-    """Return the container that tries whether Jupyter and a kernel work in an image; its last line says so."""
-    files = {f"/hubdock/guest/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
-    return docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)
-
-
-def _try(work: Work, image: str) -> None:
-    job = make_smoke_job(image)
-    result = docker.run_job(job, work.log, work.stop)
-    work.check()
-    if result.code:
-        if result.out_of_memory:
-            raise OutOfMemory("Jupyter was killed for the memory it took while the environment was tried.")
-        reason = result.tail[-1].removeprefix("smoke test: ") if result.tail else "it ended without a word"
-        raise SmokeTestFailed(
-            f"The packages were installed, but with them Jupyter does not work: {reason}. Check what this branch pins of Jupyter's own packages"
-            f"{_name_suspects(work.spec)}.", "\n".join(result.tail),
-        )  # fmt: skip
 
 
 _JUPYTER = re.compile(r"^(jupyter|notebook|nb|ipy|tornado|traitlets|zmq|pyzmq|jinja2|sqlalchemy|jsonschema|anyio|comm|debugpy)")
@@ -159,6 +127,14 @@ def _name_suspects(spec: dict[str, Any]) -> str:
     return f": {', '.join(suspects[:4])}" if suspects else ""
 
 
+def _name_smoke(spec: dict[str, Any], tail: Sequence[str]) -> SmokeTestFailed:
+    reason = tail[-1].removeprefix("smoke test: ") if tail else "it ended without a word"
+    return SmokeTestFailed(
+        f"The packages were installed, but with them Jupyter does not work: {reason}. Check what this branch pins of Jupyter's own packages"
+        f"{_name_suspects(spec)}.", "\n".join(tail),
+    )  # fmt: skip
+
+
 def _name_failure(spec: dict[str, Any], error: StepFailed, private: bool = False) -> Exception:
     """Return the error for an exit code of the install program, with the requirement at fault where uv's words name one."""
     tail = [line for line in error.tail if line.strip()]
@@ -166,6 +142,8 @@ def _name_failure(spec: dict[str, Any], error: StepFailed, private: bool = False
     place = _find_place(spec["lines"], said) if error.exit_code != INDEX_FAILED else None
     where = {"file": place["file"], "line": place["line"]} if place else {"file": spec["main"] or None}
     detail = "\n".join(tail)
+    if error.exit_code == SMOKE_FAILED:
+        return _name_smoke(spec, tail)
     if private:
         return BuildError(f"A package has no wheel, and none may be built where the index needs a credential. {said}", detail, **where)
     if error.exit_code in {UNSATISFIABLE, NEEDS_SOURCE}:

@@ -1,6 +1,6 @@
-"""Tries an environment before anybody gets it: Jupyter starts, a kernel starts, and it can count. Runs inside a container of the environment.
+"""Tries an environment before anybody gets it: Jupyter starts, a kernel starts, and it can count. Runs inside a container of the environment, or as a step of its build.
 
-The last line it prints says what works or what does not; the exit code is 0 or 1. A version check is not enough: tornado 6.1 with
+The last line it prints says what works or what does not; the exit code is 0 or `FAILED`. A version check is not enough: tornado 6.1 with
 jupyter_client 6.1.12 prints its version, and then no kernel starts.
 """
 
@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-PORT, TOKEN, DEADLINE = 18888, "smoke", 120.0
+PORT, TOKEN, DEADLINE, FAILED = 18888, "smoke", 120.0, 20
 PYTHON = "/opt/conda/bin/python"
 
 
@@ -82,7 +82,7 @@ def main():
             print("".join(file.readlines()[-25:]), flush=True)
         reason = "Jupyter can't start a kernel" if isinstance(error, urllib.error.HTTPError) else f"{error or type(error).__name__}"
         print(f"smoke test: {reason}", flush=True)
-        return 1
+        return FAILED
     finally:
         server.kill()
     print("smoke test: Jupyter serves, a kernel answers", flush=True)

@@ -23,6 +23,7 @@ CASES = {
     "base-with-all": render_base("hubdock/source:1", user="jovyan", dvc=["dvc[s3]>=3"], apt=["git-lfs"], certificates=True, labels={"hubdock.base": "base:1"}),
     "environment-none": render_environment("hubdock/base:1", **ENVIRONMENT | {"install": False}),
     "environment-wheels": render_environment("hubdock/base:1", **ENVIRONMENT | {"apt": ["ffmpeg", "git"], "secrets": ["netrc"]}),
+    "environment-tried": render_environment("hubdock/base:1", **ENVIRONMENT | {"smoke": True}),
     "environment-source": render_environment("hubdock/base:1", **ENVIRONMENT | {"from_source": True, "secrets": ["netrc"], "project": "/home/jovyan/x"}),
     "image": render_image("hubdock/environment:1", workspace="/home/jovyan/project", labels={"hubdock.image": "k", "hubdock.image.inputs": '{"a":"$x\\"y"}'}),
 }  # fmt: skip
@@ -131,3 +132,15 @@ def test_an_image_keeps_no_part_of_its_environment_waiting() -> None:
     instructions = parse(CASES["image"])
     assert [rest for name, rest in instructions if name == "COPY"] == ["--link --chown=0:0 guest/ /", "--link --chown=1000:100 root/ /"]
     assert not [rest for name, rest in instructions if name == "RUN"]
+
+
+@pytest.mark.parametrize("from_source", [False, True])
+def test_what_was_not_tried_is_no_image(from_source: bool) -> None:
+    """The trial has no network, secret or cache, leaves nothing of its own in the image, and without its mark there is no image."""
+    lines = parse(render_environment("b", **ENVIRONMENT | {"from_source": from_source, "secrets": ["netrc"], "smoke": True}))
+    (trial,) = (rest for name, rest in lines if name == "RUN" and "smoke.py" in rest)
+    assert "--network=none" in trial and "secret" not in trial and "cache" not in trial
+    last = lines[max(number for number, (name, _) in enumerate(lines) if name == "FROM") :]
+    copies = [rest for name, rest in last if name == "COPY"]
+    assert not any("smoke.py" in rest for _, rest in last) and copies == ["--from=tried /tmp/hubdock-tried /hubdock/tried"]
+    assert ("COPY", copies[0]) not in parse(render_environment("b", **ENVIRONMENT))
