@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 ORDER = ("unit", "contract", "docker", "kube", "browser", "demo", "faults")
 seconds: dict[str, float] = defaultdict(float)
 counts: dict[str, int] = defaultdict(int)
@@ -31,3 +36,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for suite, taken in seconds.items():
         terminalreporter.write_line(f"{suite:<10} {taken:8.1f} s  {counts[suite]:5d} tests")
     terminalreporter.write_line(f"{'all':<10} {sum(seconds.values()):8.1f} s  {sum(counts.values()):5d} tests")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium, one for all suites: Playwright's loop can't run twice in a process."""
+    path = os.environ.get("HUBDOCK_TEST_CHROMIUM") or next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium is installed; .ci/browser installs it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()

@@ -15,17 +15,9 @@ from pathlib import Path
 
 import docker
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 ROOT = Path(__file__).parents[2]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 MINUTES = 60_000
 
 pytestmark = [pytest.mark.hub, pytest.mark.slow]
@@ -106,22 +98,17 @@ def demo(clone: Path) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def alice(demo: Demo) -> Iterator[BrowserContext]:
+def alice(demo: Demo, chromium: Browser) -> Iterator[BrowserContext]:
     """A browser in which alice has logged in, with what the demo printed."""
-    chromium = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    if chromium is None:
-        pytest.skip("no chromium is installed; .ci/browser installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        page.goto(demo.find("Open"))
-        page.fill("input[name=username]", demo.find("Log in as").rstrip(","))
-        page.fill("input[name=password]", demo.told.split("password ")[1].split()[0])
-        page.click("#login_submit")
-        page.wait_for_selector("#repo")
-        yield context
-        browser.close()
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(demo.find("Open"))
+    page.fill("input[name=username]", demo.find("Log in as").rstrip(","))
+    page.fill("input[name=password]", demo.told.split("password ")[1].split()[0])
+    page.click("#login_submit")
+    page.wait_for_selector("#repo")
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module")
