@@ -29,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or the second of an answer's two writes waits 40 ms for an acknowledgement
     server: Server
 
     def handle_any(self) -> None:

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from config.demo.server import Handler
 from hubdock.core.tree import Tree
 
-Handler.disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 WHEN = "2026-01-02T03:04:05Z"
 
 

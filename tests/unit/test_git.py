@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from config.demo.server import Server, make_repository
+from config.demo.server import Handler, Server, make_repository
 from hubdock.core.errors import (
     AccessDenied,
     BackendError,
@@ -50,6 +51,15 @@ def server(root: Path) -> Iterator[Server]:
     server = serve(Server(root))
     yield server
     server.shutdown()
+
+
+def test_the_demo_server_waits_for_no_acknowledgement(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is written twice, head and body: with Nagle's algorithm the body waits 40 ms for what the client acknowledges late."""
+    seen: list[int] = []
+    monkeypatch.setattr(Handler, "log_message", lambda self, *_: seen.append(self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/dvc/x", method="PUT", data=b"x")) as answer:
+        assert answer.status == 201
+    assert seen == [1]
 
 
 @pytest.fixture(scope="module")
