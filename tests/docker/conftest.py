@@ -56,6 +56,14 @@ def gpus() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="session")
+def leased(docker_engine: docker.DockerClient, gpus: list[str]) -> list[str]:
+    """The stand-ins, where the engine reads CDI specs (``"features": {"cdi": true}`` in its daemon.json; from Engine 28 on by itself)."""
+    if not docker_engine.info().get("CDISpecDirs"):
+        pytest.skip("this machine's Docker Engine has devices by CDI switched off")
+    return gpus
+
+
+@pytest.fixture(scope="session")
 def hub_settings(server: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
     return {
         "HubDock": {

@@ -215,11 +215,11 @@ def test_a_server_that_ends_by_itself(cli: CLI, built: dict[str, Any], project: 
     assert not cli.list_containers()
 
 
-def test_run_gives_devices_that_nobody_holds(cli: CLI, built: dict[str, Any], project: Project, gpus: list[str]) -> None:
-    named = [word for device in gpus for word in ("--gpu-device", device)]
+def test_run_gives_devices_that_nobody_holds(cli: CLI, built: dict[str, Any], project: Project, leased: list[str]) -> None:
+    named = [word for device in leased for word in ("--gpu-device", device)]
     first, running = start_server(cli, project.url, "main", "--gpu", "1", *named)
     container = cli.engine.containers.get(running["container"])
-    assert container.labels["hubdock.gpus"] == gpus[0]
+    assert container.labels["hubdock.gpus"] == leased[0]
     assert [name for name in container.exec_run("ls /dev").output.decode().split() if "gpu" in name] == ["hubdock-gpu0"]
     second = cli("run", project.url, "main", "--new-branch", "second", *named)
     assert second.returncode == 5 and "2 GPUs were asked for; 1 of 2 is free" in second.stderr

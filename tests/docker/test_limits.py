@@ -48,7 +48,7 @@ def test_over_the_cap_is_refused_with_the_cap(hub: Hub, plain: Project, option: 
         assert page.status_code == 400 and words in page.text and f'value="{value}"' in page.text
 
 
-def test_gpus_are_leased(hub: Hub, plain: Project) -> None:
+def test_gpus_are_leased(hub: Hub, plain: Project, leased: list[str]) -> None:
     """Two devices, three who ask: each gets one of its own, the third is told within seconds; a stopped server gives its back."""
     options = {"repo": plain.url, "ref": "main", "gpu": 1}
     first, second = hub.start_server("alice", "gpu", options), hub.start_server("bob", "gpu", options)
