@@ -73,9 +73,14 @@ class Assembly:
         return f"{HOME}/{make_directory(self.options.repo)}"
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        """What must be equal for two starts to share a build: image key, data key, commit."""
-        return (self.image.key if self.image else "", self.dataset.inputs.key if self.dataset else "", self.ref.commit)
+    def hypothesis(self) -> str:
+        """What names the server and the workspace beside the repository: the branch, or ``tag:NAME``, which is no branch's name."""
+        return f"tag:{self.options.branch}" if self.ref.kind == "tag" and not self.options.new_branch else self.options.branch
+
+    @property
+    def identity(self) -> tuple[str, str, ResolvedRef, Options]:
+        """What must be equal for two starts to share a build: what is made, and what is launched of it, which a build says too."""
+        return (self.image.key if self.image else "", self.dataset.inputs.key if self.dataset else "", self.ref, self.options)
 
 
 def make_environment_inputs(

@@ -52,8 +52,8 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     if image is None:
         raise BackendError("The image was removed a moment ago. Start again: it is made anew.")
     prefix = settings.volume_prefix
-    volume = make_workspace_volume(prefix, user, server, a.options.repo, a.options.branch)
-    values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.options.branch}
+    volume = make_workspace_volume(prefix, user, server, a.options.repo, a.hypothesis)
+    values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.hypothesis}
     store = make_data_volume(prefix)
     current = a.dataset.inputs.key if a.dataset else ""
     keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key, store)))

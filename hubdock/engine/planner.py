@@ -59,7 +59,7 @@ class Planner:
         if taken:
             notices.append(f"The branch {options.new_branch} is on the remote already: it is started instead of a new one.")
             options = replace(options, ref=options.new_branch, new_branch="")
-            ref, _ = git.resolve_ref(remote, options.ref)
+            ref, _ = git.resolve_ref(remote, f"refs/heads/{options.ref}")  # a tag of this name is not meant
         ref, source = self.reader.read(remote, ref)
         self._check_policy(source.recipe)
         dataset = self._make_dataset(source)

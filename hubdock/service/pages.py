@@ -65,21 +65,20 @@ class ChooseHandler(PageHandler):
             await self.show(values, list_now=True)
             return
         try:
-            options, build = await self.begin()
+            options, server, build = await self.begin()
         except HubDockError as error:
             await self.show(values, error=error, list_now=False)
             return
-        server = make_server_name(options.repo, options.branch)
         self.state.starts.begin(self.name, self.user_token, server, options, build)
         self.redirect(f"{self.state.prefix}builds/{build.identity}", status=303)
 
-    async def begin(self) -> tuple[Options, Build]:
-        """Return what was chosen, and its build. Raises HubDockError with the field at fault."""
+    async def begin(self) -> tuple[Options, str, Build]:
+        """Return what was chosen, the name of its server, and its build. Raises HubDockError with the field at fault."""
         form = {name: [value.decode("utf-8", "replace") for value in given] for name, given in self.request.body_arguments.items()}
         options = parse_options(flatten_form(form))
         assembly = await self.engine.plan(options, new_must_be_new=True)
         self.state.metrics.plans.labels("ready" if assembly.plan.ready else "build").inc()
-        return options, await self.engine.ensure(assembly, self.name)
+        return options, make_server_name(options.repo, assembly.hypothesis), await self.engine.ensure(assembly, self.name)
 
     async def show(self, values: Mapping[str, str], *, error: HubDockError | None = None, list_now: bool) -> None:
         """Draw the form with these values, the message beside its field, and the branches of the repository if they are asked for."""

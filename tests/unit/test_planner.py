@@ -25,9 +25,11 @@ from hubdock.core.errors import (
     RecipeError,
     RepoNotAllowed,
 )
+from hubdock.core.naming import make_server_name, make_workspace_volume
 from hubdock.core.options import parse_options
 from hubdock.core.plan import Part, State
 from hubdock.engine.assembly import Assembly, describe_recipe
+from hubdock.engine.builds import Builds
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, TaskRow
 from hubdock.engine.launch import make_start
@@ -110,7 +112,7 @@ class Team:
     def push(self, files: dict[str, str | bytes], branch: str = "main") -> None:
         self.work.git("checkout", "--quiet", "-B", branch)
         self.work.commit(files)
-        self.work.git("push", "--quiet", "--force", str(self.bare), branch)
+        self.work.git("push", "--quiet", "--force", str(self.bare), f"refs/heads/{branch}")
 
     def make_planner(self, base: BaseImage | None = BASE, **settings: Any) -> Planner:
         self.planners += 1
@@ -209,9 +211,11 @@ def test_a_new_hypothesis_is_the_image_of_where_it_starts(team: Team, engine: Em
 def test_a_new_hypothesis_that_was_pushed_is_started_as_it_is(team: Team, engine: EmptyEngine) -> None:
     team.push({"requirements.txt": "six==1\n"})
     team.push({"model.py": "2"}, "try-1")
+    team.work.git("tag", "try-1", "main")
+    team.work.git("push", "--quiet", str(team.bare), "refs/tags/try-1")
     planner = team.make_planner()
     a = team.plan(planner, new_branch="try-1")
-    assert (a.ref.name, a.options.ref, a.options.new_branch) == ("try-1", "try-1", "")
+    assert (a.ref.full, a.options.ref, a.options.new_branch) == ("refs/heads/try-1", "try-1", "")
     assert a.plan.notices[0] == "The branch try-1 is on the remote already: it is started instead of a new one."
     with pytest.raises(InvalidRef, match="try-1 is on the remote already") as caught:
         planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "try-1"}), new_must_be_new=True)
@@ -225,6 +229,40 @@ def test_a_tag_is_started_on_its_commit(team: Team, engine: EmptyEngine) -> None
     a = team.plan(team.make_planner(), "v1")
     assert a.plan.ref_kind == "tag" and make_start(a, "alice@example.org", "", [])["branch"] is None
     assert make_start(a, "alice@example.org", "", [])["author"] == {"name": "alice@example.org", "email": "alice@example.org"}
+
+
+def test_a_tag_and_a_branch_of_one_name_are_two_hypotheses(team: Team, engine: EmptyEngine) -> None:
+    """Work on the one must never turn up under the other. A tag is the same however it is written; a branch is named as ever."""
+    team.push({"README.md": "tag"}, "v1")
+    team.work.git("tag", "v1")
+    team.work.git("tag", "only-a-tag")
+    team.work.git("push", "--quiet", str(team.bare), "refs/tags/v1", "refs/tags/only-a-tag")
+    team.push({"README.md": "branch"}, "v1")
+    planner = team.make_planner()
+    branch, tag = team.plan(planner, "refs/heads/v1"), team.plan(planner, "refs/tags/v1")
+    assert branch.hypothesis == "v1" and tag.hypothesis not in {"v1", "refs/tags/v1"}
+    assert make_server_name(branch.remote.repo, branch.hypothesis) != make_server_name(tag.remote.repo, tag.hypothesis)
+    volumes = {make_workspace_volume("hubdock", "alice", "", a.remote.repo, a.hypothesis) for a in (branch, tag)}
+    assert len(volumes) == 2
+    assert team.plan(planner, "only-a-tag").hypothesis == team.plan(planner, "refs/tags/only-a-tag").hypothesis
+    assert team.plan(planner, "refs/tags/v1", new_branch="fix").hypothesis == "fix"
+
+
+async def test_a_launch_is_of_what_its_user_chose(team: Team, engine: EmptyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The branch, the repository's address and the limits are a build's own: whoever chose others waits for the same tasks in another build."""
+    team.push({"README.md": ""})
+    planner = team.make_planner()
+    builds = Builds(planner.settings, planner.database, planner.tasks, planner)
+    monkeypatch.setattr(builds, "_run", lambda build: build.done.wait())
+    main = await builds.ensure(team.plan(planner), "alice")
+    assert await builds.ensure(team.plan(planner), "bob") is main and main.users == {"alice", "bob"}
+    others = [{"new_branch": "try-1"}, {"new_branch": "try-2"}, {"cpu": 1}]
+    made = [await builds.ensure(team.plan(planner, **more), "carol") for more in others]
+    assert [build.assembly.options.new_branch for build in made] == ["try-1", "try-2", ""] and made[2] is not main
+    assert main.users == {"alice", "bob"} and {build.assembly.image for build in made} == {main.assembly.image}
+    for build in builds.by_id.values():
+        build.done.set()
+    builds.pool.shutdown()
 
 
 REFUSED: list[tuple[dict[str, str | bytes], dict[str, Any], type[HubDockError], str]] = [
