@@ -148,7 +148,7 @@ def find_workers(cli: CLI) -> list[str]:
 
 def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Project) -> None:
     project.git("checkout", "--quiet", "-B", "slow", "main")
-    setup = "import time, setuptools\ntime.sleep(8)\nsetuptools.setup(name='slow', version='1')\n"
+    setup = "import time, setuptools\ntime.sleep(4)\nsetuptools.setup(name='slow', version='1')\n"
     project.write_all({"requirements.txt": make_requirements("./slow"), "slow/setup.py": setup}).commit("Take time")
     project.git("checkout", "--quiet", "main")
     first = cli.start("build", project.url, "slow")
