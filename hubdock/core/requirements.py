@@ -208,6 +208,8 @@ def _parse_vcs(path: str, number: int, text: str, match: re.Match[str]) -> Requi
     name = match["name"] or (egg[1] if egg else "")
     ref = parts.path.rpartition("@")[2] if "@" in parts.path else ""
     pinned = bool(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", ref))
+    if not name and not pinned:  # only by its name can the build be held to the commit that the plan found
+        raise RecipeError(f"This package needs its name, or a commit. Write “name @ git+{url}”.", file=path, line=number)
     return RequirementLine(LineKind.GIT, path, number, text, name=canonicalize_name(name) if name else "", value=url, pinned=pinned)
 
 

@@ -123,7 +123,7 @@ def test_the_repository_itself_as_a_package(repository: Repository) -> None:
     ("text", "pinned"),
     [
         ("six==1.16\n", True), ("six\n", False), ("six>=1\n", False), ("six==1.*\n", False), ("six\n-c pins.txt\n", True), ("numpy\n-c pins.txt\n", False),
-        ("https://a.org/x.zip\n", False), ("https://a.org/x.zip#sha256=aa\n", True), ("-e ./pkg\nsix==1\n", True), ("git+https://a.org/x@main\n", True), ("", True),
+        ("https://a.org/x.zip\n", False), ("https://a.org/x.zip#sha256=aa\n", True), ("-e ./pkg\nsix==1\n", True), ("x @ git+https://a.org/x@main\n", True), ("", True),
     ],
 )  # fmt: skip
 def test_pinned(repository: Repository, text: str, pinned: bool) -> None:
