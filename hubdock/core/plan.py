@@ -94,7 +94,7 @@ def find_tensorflow_notice(recipe: Recipe, installed: Mapping[str, str]) -> str:
     """
     present = [name for name in TENSORFLOW if name in installed]
     for line in recipe.lines:
-        if line.kind is LineKind.PACKAGE and line.name in TENSORFLOW and present and line.name not in present:
+        if line.kind is LineKind.PACKAGE and not line.constrains and line.name in TENSORFLOW and present and line.name not in present:
             return f"{line.name} ({line.file}:{line.line}) replaces the base image's {present[0]} {installed[present[0]]}."
     return ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hubdock.core import project as project_file
@@ -65,7 +65,7 @@ class Recipe:
             return True
         constrained = {line.name for line in self.lines if line.kind is LineKind.PACKAGE and line.pinned}
         kinds = {LineKind.PACKAGE, LineKind.URL}
-        return all(line.pinned or line.name in constrained for line in self.lines if line.kind in kinds)
+        return all(line.pinned or line.name in constrained for line in self.lines if line.kind in kinds and not line.constrains)
 
     @property
     def sources(self) -> tuple[RequirementLine, ...]:
@@ -200,14 +200,15 @@ def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dic
 def _follow(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str, TreeEntry]) -> list[RequirementLine]:
     """Return the lines of a file and of all that it includes, and put their entries into ``closure``."""
     todo: list[tuple[str, RequirementLine | None]] = [(main, None)]
-    seen: set[str] = set()
+    seen: set[tuple[str, bool]] = set()
     missing: list[str] = []
     lines: list[RequirementLine] = []
     while todo:
         path, origin = todo.pop(0)
-        if path in seen:
+        constrains = origin is not None and (origin.constrains or origin.kind is LineKind.CONSTRAINT)
+        if (path, constrains) in seen:
             continue
-        seen.add(path)
+        seen.add((path, constrains))
         if len(seen) > MAX_FILES:
             raise RecipeError(f"The requirements include more than {MAX_FILES} files.", file=main)
         _add(tree, closure, path, origin)
@@ -215,6 +216,7 @@ def _follow(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str
             missing.append(path)
             continue
         for line in parse_requirements(path, _bounded(path, blobs[path])):
+            line = replace(line, constrains=constrains)
             lines.append(line)
             if line.kind in {LineKind.INCLUDE, LineKind.CONSTRAINT}:
                 todo.append((line.value, line))

@@ -53,6 +53,7 @@ class RequirementLine:
 
     ``file`` and ``line`` (from 1, where it starts) say where; ``text`` is the line itself without comment. ``name`` is the canonical package
     name where one is written. ``value`` is the path, URL or option that it names. ``pinned`` says that the same line always installs the same.
+    ``constrains`` says that it stands in a file that ``-c`` names: it installs nothing, and holds only what something else installs.
     """
 
     kind: LineKind
@@ -62,6 +63,7 @@ class RequirementLine:
     name: str = ""
     value: str = ""
     pinned: bool = False
+    constrains: bool = False
 
 
 def parse_requirements(path: str, content: bytes) -> list[RequirementLine]:

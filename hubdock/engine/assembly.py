@@ -169,7 +169,7 @@ def make_data_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
 
 def find_tensorflow(recipe: Recipe, installed: Mapping[str, str]) -> bool:
     """True if a requirement may bring another TensorFlow than the base's: it must then be taken out first."""
-    return recipe.kind == "uv" or any(line.name in TENSORFLOW and line.name not in installed for line in recipe.lines)
+    return recipe.kind == "uv" or any(line.name in TENSORFLOW and line.name not in installed and not line.constrains for line in recipe.lines)
 
 
 def _common(settings: HubDock) -> dict[str, Any]:

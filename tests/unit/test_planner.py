@@ -28,7 +28,7 @@ from hubdock.core.errors import (
 from hubdock.core.naming import make_server_name, make_workspace_volume
 from hubdock.core.options import parse_options
 from hubdock.core.plan import Part, State
-from hubdock.engine.assembly import Assembly, describe_recipe
+from hubdock.engine.assembly import Assembly, describe_recipe, find_tensorflow
 from hubdock.engine.builds import Builds
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, TaskRow
@@ -342,6 +342,17 @@ def test_packages_that_are_not_pinned_are_renewed_on_demand(team: Team, engine: 
 def test_the_base_that_a_tensorflow_replaces_is_told(team: Team, engine: EmptyEngine) -> None:
     team.push({"requirements.txt": "tensorflow==2.20\n"})
     assert team.plan(team.make_planner()).plan.notices == ("tensorflow (requirements.txt:1) replaces the base image's tensorflow-cpu 2.21.",)
+
+
+def test_a_tensorflow_that_is_only_constrained_replaces_nothing(team: Team, engine: EmptyEngine) -> None:
+    """A list of pins for everything, as teams share it, installs nothing by itself."""
+    team.push({"requirements.txt": "six==1\n-c pins.txt\n", "pins.txt": "-r more.txt\n", "more.txt": "tensorflow==2.20\n"})
+    a = team.plan(team.make_planner())
+    assert a.plan.notices == () and not find_tensorflow(a.source.recipe, BASE.packages)
+    team.push({"requirements.txt": "six==1\n-c pins.txt\ntensorflow\n"})
+    a = team.plan(team.make_planner())
+    assert a.plan.notices == ("tensorflow (requirements.txt:3) replaces the base image's tensorflow-cpu 2.21.",)
+    assert find_tensorflow(a.source.recipe, BASE.packages)
 
 
 # --- why an environment is to be built ---

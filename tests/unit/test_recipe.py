@@ -130,6 +130,16 @@ def test_pinned(repository: Repository, text: str, pinned: bool) -> None:
     assert make(repository, {"requirements.txt": text, "pins.txt": "six==1.16\n", "pkg/x": ""}).pinned is pinned
 
 
+def test_what_only_constrains_need_not_be_pinned(repository: Repository) -> None:
+    files = {"pins.txt": "numpy<3\n-r more.txt\n", "more.txt": "six==1.16\nscipy\n"}
+    recipe = make(repository, {"requirements.txt": "six\n-c pins.txt\n", **files})
+    assert recipe.pinned
+    assert {line.text: line.constrains for line in recipe.lines} == {"six": False, "-c pins.txt": False, "numpy<3": True, "-r more.txt": True, "six==1.16": True, "scipy": True}
+    both = make(repository, {"requirements.txt": "six\n-c more.txt\n-r more.txt\n", **files})
+    assert not both.pinned  # scipy is installed after all
+    assert sorted(line.constrains for line in both.lines if line.text == "scipy") == [False, True]
+
+
 def test_sources(repository: Repository) -> None:
     recipe = make(repository, {"requirements.txt": "six\nx @ git+https://a.org/x@main\n"})
     assert [(line.name, line.value) for line in recipe.sources] == [("x", "https://a.org/x@main")]
