@@ -88,8 +88,8 @@ def parse_data_files(tree: Tree, blobs: Mapping[str, bytes]) -> DataFiles:
 
 
 def _find_root(path: str, roots: list[str]) -> str | None:
-    holding = [root for root in roots if root == "." or path.startswith(root + "/")]
-    return max(holding, key=len) if holding else None
+    holding = [root for root in roots if path.startswith(root + "/")]
+    return max(holding, key=len) if holding else "." if "." in roots else None
 
 
 def _parse_dvc(path: str, content: bytes, notices: list[str]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def make_dataset(data: DataFiles, policy: RepoPolicy, options: Mapping[str, Mapp
             remotes[names[url]] = {"url": url, **chosen}
             scopes |= {prefix} if prefix is not None and chosen else set()
         outs.append(
-            {"path": out.path, "oid": out.oid, "hash_name": out.hash_name, "is_exec": out.is_exec, "root": out.root, "remote": names[url], "source": out.source}
+            {"path": out.path, "oid": out.oid, "hash_name": out.hash_name, "is_exec": out.is_exec, "remote": names[url], "source": out.source}
         )
     inputs = DataInputs(tuple((out.path, out.hash_name, out.oid, out.is_exec) for out in data.outs), " ".join(sorted(scopes)))
     return Dataset(inputs, tuple(outs), remotes, data.size)

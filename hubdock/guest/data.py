@@ -20,11 +20,16 @@ def read_manifest(mount):
         return []
 
 
+def find_root(path, roots):
+    """Return the DVC project that an output belongs to: the nearest around it. A manifest can't tell, for a commit with other projects may have made it."""
+    return max((root for root in roots if path.startswith(root + "/")), key=len, default=".")
+
+
 def link(workspace, document, before):
     """Link the document's data. ``before`` is the key that was linked last: what it had and this one has not is taken away, if it still is a link."""
     found = document.get("data") or {}
-    mounts = found.get("mounts", {})
-    configure(workspace, document.get("dvc_roots", []))
+    mounts, roots = found.get("mounts", {}), document.get("dvc_roots", [])
+    configure(workspace, roots)
     mount = mounts.get(found.get("current"))
     outs = read_manifest(mount) if mount else []
     wanted = {path: target for out in outs for path, target in find_links(mount, out)}
@@ -39,7 +44,7 @@ def link(workspace, document, before):
     for out in outs:
         if out["oid"].endswith(".dir") and not out["files"]:
             os.makedirs(f"{workspace}/{out['path']}", exist_ok=True)
-        fill_cache(workspace, mount, out, made)
+        fill_cache(f"{workspace}/{find_root(out['path'], roots)}", mount, out, made)
 
 
 def find_links(mount, out):
@@ -70,9 +75,9 @@ def remove_link(place):
         os.unlink(place)
 
 
-def fill_cache(workspace, mount, out, made):
-    """Put links to an out's objects where DVC looks for them."""
-    cache = os.path.normpath(f"{workspace}/{out['root']}/.dvc/cache")
+def fill_cache(project, mount, out, made):
+    """Put links to an out's objects where its DVC project looks for them."""
+    cache = os.path.normpath(f"{project}/.dvc/cache")
     modern = out["hash_name"] == "md5"
     objects = {view for _, view, _ in out["files"]}
     if out["oid"].endswith(".dir"):

@@ -138,7 +138,7 @@ def write_view(request, cache, view):
                 raise SystemExit(f"hubdock: {out['path']} lists the path {path!r}, which leads out of it")
             files.append([path, view_path(out["hash_name"], oid), is_exec])
             wanted.append((out["hash_name"], oid))
-        manifest.append({"path": out["path"], "root": out.get("root", "."), "oid": out["oid"], "hash_name": out["hash_name"], "files": files})
+        manifest.append({"path": out["path"], "oid": out["oid"], "hash_name": out["hash_name"], "files": files})
         for hash_name, oid in wanted:
             name = view_path(hash_name, oid)
             if name not in linked:

@@ -38,21 +38,26 @@ def save_contents(workspace):
         gitdir.add_contents(workspace, "/hubdock/code", names[start : start + 2000])
 
 
-def save_hashes(workspace, document):
-    """Tell DVC what the linked files' hashes are."""
+def find_hashes(workspace, document):
+    """Return (path, name of the hash, hash) of the linked files, by the DVC project that they belong to."""
     import data
 
     found = document.get("data") or {}
     mount = found.get("mounts", {}).get(found.get("current"))
-    by_root = {}
+    by_root, roots = {}, document.get("dvc_roots", [])
     for out in data.read_manifest(mount) if mount else []:
         for path, view, _ in out["files"]:
             full = f"{workspace}/{out['path']}/{path}" if path else f"{workspace}/{out['path']}"
             # Only what is linked to this very object: a workspace that was left alone has links into an older key.
             if os.path.islink(full) and os.readlink(full) == f"{mount}/{view}":
                 oid = view.removeprefix("l/").replace("/", "")
-                by_root.setdefault(out["root"], []).append([full, out["hash_name"], oid])
-    for number, (root, entries) in enumerate(by_root.items()):
+                by_root.setdefault(data.find_root(out["path"], roots), []).append([full, out["hash_name"], oid])
+    return by_root
+
+
+def save_hashes(workspace, document):
+    """Tell DVC what the linked files' hashes are."""
+    for number, (root, entries) in enumerate(find_hashes(workspace, document).items()):
         path = f"/tmp/hubdock/hashes-{number}.json"
         with open(path, "w", encoding="utf-8") as file:
             json.dump(entries, file)

@@ -46,9 +46,9 @@ def test_a_whole_dataset() -> None:
     assert made == Dataset(
         DataInputs((("a", "md5", OTHER, True), ("sub/b", "md5", MD5, False), ("c", "md5", MD5, False)), ""),
         (
-            {"path": "a", "oid": OTHER, "hash_name": "md5", "is_exec": True, "root": ".", "remote": "r0", "source": "a.dvc"},
-            {"path": "sub/b", "oid": MD5, "hash_name": "md5", "is_exec": False, "root": "sub", "remote": "r1", "source": "sub/b.dvc"},
-            {"path": "c", "oid": MD5, "hash_name": "md5", "is_exec": False, "root": ".", "remote": "r0", "source": "c.dvc"},
+            {"path": "a", "oid": OTHER, "hash_name": "md5", "is_exec": True, "remote": "r0", "source": "a.dvc"},
+            {"path": "sub/b", "oid": MD5, "hash_name": "md5", "is_exec": False, "remote": "r1", "source": "sub/b.dvc"},
+            {"path": "c", "oid": MD5, "hash_name": "md5", "is_exec": False, "remote": "r0", "source": "c.dvc"},
         ),
         {"r0": {"url": "https://dvc.example.org/x"}, "r1": {"url": "s3://bucket/z"}},
         15,

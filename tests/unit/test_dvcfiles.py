@@ -193,6 +193,11 @@ def test_nested_projects(repository: Repository) -> None:
     assert [(p.root, p.default) for p in data.projects] == [(".", "r"), ("sub/p", "mine")]
 
 
+def test_a_project_whose_name_is_as_short_as_the_root(repository: Repository) -> None:
+    data = parse(repository, MAIN | {"a/.dvc/config": "", "a/x.dvc": dvc(out()), "ab/x.dvc": dvc(out())})
+    assert [(found.path, found.root) for found in data.outs] == [("a/x", "a"), ("ab/x", ".")]
+
+
 def test_a_project_below_the_root_alone(repository: Repository) -> None:
     data = parse(repository, {"ml/.dvc/config": "", "ml/x.dvc": dvc(out()), "y.dvc": dvc(out("y"))})
     assert (paths(data), data.projects) == (["ml/x"], (DataProject("ml"),))

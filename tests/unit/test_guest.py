@@ -1,0 +1,75 @@
+"""The programs that run in a server: links to the data, and what DVC is told of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdock.guest import data, later
+
+FILE, TREE, OLD = "a" * 32, "b" * 32 + ".dir", "c" * 32
+
+
+def view(oid: str) -> str:
+    return f"{oid[:2]}/{oid[2:]}"
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> str:
+    """A data key as the store has it. It was fetched for a commit with one project; the manifest of an older store says so."""
+    outs = [
+        {"path": "top", "root": ".", "oid": FILE, "hash_name": "md5", "files": [["", view(FILE), False]]},
+        {"path": "a/tree", "root": ".", "oid": TREE, "hash_name": "md5", "files": [["x/y", view(FILE), False]]},
+        {"path": "a/b/old", "root": ".", "oid": OLD, "hash_name": "md5-dos2unix", "files": [["", f"l/{view(OLD)}", False]]},
+        {"path": "ab", "root": ".", "oid": FILE, "hash_name": "md5", "files": [["", view(FILE), False]]},
+    ]
+    mount = tmp_path / "store"
+    mount.mkdir()
+    (mount / "manifest.json").write_text(json.dumps({"outs": outs}))
+    return str(mount)
+
+
+def make_document(mount: str, roots: list[str]) -> dict[str, Any]:
+    return {"dvc_roots": roots, "data": {"current": "k", "mounts": {"k": mount}}}
+
+
+def find_links(place: Path) -> dict[str, str]:
+    return {str(path.relative_to(place)): os.readlink(path) for path in place.rglob("*") if path.is_symlink()}
+
+
+@pytest.mark.parametrize(
+    ("roots", "caches"),
+    [
+        (["."], {".": [FILE, TREE, OLD]}),
+        ([".", "a"], {".": [FILE], "a": [FILE, TREE, OLD]}),
+        ([".", "a", "a/b"], {".": [FILE], "a": [FILE, TREE], "a/b": [OLD]}),
+    ],
+)
+def test_an_output_is_in_the_cache_of_the_project_around_it(tmp_path: Path, mount: str, roots: list[str], caches: dict[str, list[str]]) -> None:
+    """The same data with other projects is the same data key: what a manifest says of projects may be another commit's."""
+    workspace = tmp_path / "work"
+    data.link(str(workspace), make_document(mount, roots), None)
+    places = {OLD: (view(OLD), f"l/{view(OLD)}")}
+    for root, oids in caches.items():
+        wanted = {place: f"{mount}/{target}" for place, target in (places.get(oid, (f"files/md5/{view(oid)}", view(oid))) for oid in oids)}
+        assert find_links(workspace / root / ".dvc" / "cache") == wanted
+        assert "type = symlink" in (workspace / root / ".dvc" / "config.local").read_text()
+    linked = {path: target for path, target in find_links(workspace).items() if ".dvc/" not in path}
+    assert linked == {"top": f"{mount}/{view(FILE)}", "a/tree/x/y": f"{mount}/{view(FILE)}", "a/b/old": f"{mount}/l/{view(OLD)}", "ab": f"{mount}/{view(FILE)}"}
+
+
+def test_each_project_learns_the_hashes_of_its_own(tmp_path: Path, mount: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, document = str(tmp_path / "work"), make_document(mount, [".", "a"])
+    data.link(workspace, document, None)
+    os.unlink(f"{workspace}/ab")
+    Path(f"{workspace}/ab").write_text("the user's own")
+    monkeypatch.setitem(sys.modules, "data", data)
+    assert later.find_hashes(workspace, document) == {
+        ".": [[f"{workspace}/top", "md5", FILE]],
+        "a": [[f"{workspace}/a/tree/x/y", "md5", FILE], [f"{workspace}/a/b/old", "md5-dos2unix", OLD]],
+    }
