@@ -35,6 +35,11 @@ class DataProject:
     default: str = ""
 
 
+def is_literal(value: str) -> bool:
+    """True if DVC takes a value as it is. ``%(`` stands for another option there, and its complaint about one would show a part of the value."""
+    return "%(" not in value
+
+
 def parse_config(root: str, path: str, content: bytes, notices: list[str]) -> DataProject:
     """Return the project whose configuration this is. Of a remote only the ``url`` is taken; what else it sets is told in ``notices``.
 

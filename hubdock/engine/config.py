@@ -11,6 +11,7 @@ from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, v
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
+from hubdock.core.dvcconfig import is_literal
 from hubdock.core.errors import ConfigError, HubDockError
 from hubdock.core.repo import RepoPolicy, make_policy, parse_repo_url
 from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
@@ -209,8 +210,8 @@ class HubDock(Configurable):
             if "://" not in prefix:
                 raise ConfigError(f"HubDock.dvc_remotes: {prefix!r} must be the start of a URL, such as s3://bucket/.")
             for name, value in options.items():
-                if name.endswith("_file"):
-                    read_secret(str(value))
+                if not is_literal(read_secret(str(value)) if name.endswith("_file") else str(value)):
+                    raise ConfigError(f"HubDock.dvc_remotes: {name!r} of {prefix!r} holds “%(”, which DVC's configuration can't take as it is. Choose another value.")
 
 
 def _check_origin(trait: str, entry: dict[str, Any], known: set[str], secrets: set[str]) -> None:

@@ -6,7 +6,8 @@ import json
 import time
 from typing import Any
 
-from hubdock.core.errors import DataError, OutOfSpace
+from hubdock.core.dvcconfig import is_literal
+from hubdock.core.errors import ConfigError, DataError, OutOfSpace
 from hubdock.core.events import Phase
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import redact
@@ -50,6 +51,8 @@ def _open_remotes(remotes: dict[str, dict[str, str]]) -> tuple[dict[str, dict[st
             if option.endswith("_file"):
                 value = read_secret(value)
                 secrets.append(value)
+                if not is_literal(value):
+                    raise ConfigError(f"{option} of HubDock.dvc_remotes holds “%(” by now, which DVC's configuration can't take as it is. Tell an administrator.")
             opened[name][option.removesuffix("_file")] = value
     return opened, secrets
 

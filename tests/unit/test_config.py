@@ -13,6 +13,7 @@ from hubdock.core.errors import ConfigError
 from hubdock.core.resources import Limits, Resources
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
+from hubdock.engine import step_data
 from hubdock.engine.config import HubDock, load_config, make_settings
 
 G = 1024**3
@@ -93,6 +94,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"proxies": {"ftp_proxy": "x"}}, "proxies"),
     ({"dvc_remotes": {"team": {}}}, "'team' must be the start of a URL"),
     ({"dvc_remotes": {"s3://team/": {"secret_access_key_file": "/nowhere"}}}, "/nowhere can't be read"),
+    ({"dvc_remotes": {"s3://team/": {"region": "x", "secret_access_key": "pa55%(x)s"}}}, "'secret_access_key' of 's3://team/' holds “%(”"),
 ]
 
 
@@ -103,6 +105,20 @@ def test_refused_at_startup(values: dict[str, Any], words: str, secret: str) -> 
     assert words in caught.value.message
     assert "HubDock" in caught.value.message or "secret" in caught.value.message
     assert "pa55" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["pa55%(user)s", "%(", "a%(b"])
+def test_a_secret_that_dvc_would_read_as_another_option(secret: str, value: str) -> None:
+    """At startup, and at a fetch if the file has changed by then. What the file holds is told to nobody."""
+    remotes = {"s3://team/": {"secret_access_key_file": secret, "region": "100%"}}
+    assert make(dvc_remotes=remotes).dvc_remotes == remotes
+    Path(secret).write_text(value)
+    with pytest.raises(ConfigError) as caught:
+        make(dvc_remotes=remotes)
+    assert "'secret_access_key_file' of 's3://team/' holds “%(”" in str(caught.value) and value not in str(caught.value).replace("“%(”", "")
+    with pytest.raises(ConfigError, match=r"secret_access_key_file of HubDock\.dvc_remotes") as caught:
+        step_data._open_remotes({"r0": {"url": "s3://team/x", **remotes["s3://team/"]}})
+    assert value not in str(caught.value).replace("“%(”", "") and value not in caught.value.detail
 
 
 def test_credentials_are_for_one_origin(secret: str) -> None:
