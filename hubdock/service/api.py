@@ -18,6 +18,7 @@ from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import docker
 from hubdock.engine.assembly import Assembly, describe_source
 from hubdock.engine.builds import Build
+from hubdock.engine.images import list_made_images
 from hubdock.engine.launch import find_start_files, make_launch
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.service.base import APIHandler
@@ -186,18 +187,8 @@ class ImagesHandler(APIHandler):
     async def get(self) -> None:
         if not self.is_admin:
             raise HTTPError(403, "Listing images needs the scope custom:hubdock:admin.")
-        self.write_json({"images": await self.engine.builds.in_thread(list_images)})
-
-
-def list_images() -> list[dict[str, Any]]:
-    """Return the images that hubdock made: kind, key, id, bytes, and when."""
-    found = []
-    for image in docker.list_images("hubdock.kind"):
-        labels = image.get("Labels") or {}
-        kind = labels.get("hubdock.kind", "")
-        key = labels.get(f"hubdock.{kind}", "")
-        found.append({"kind": kind, "key": key, "id": image["Id"], "size": image["Size"], "tags": image.get("RepoTags") or []})
-    return sorted(found, key=lambda entry: (entry["kind"], entry["key"]))
+        images = await self.engine.builds.in_thread(list_made_images)
+        self.write_json({"images": [image.as_dict() for image in images]})
 
 
 class LaunchesHandler(APIHandler):

@@ -67,7 +67,7 @@ SCHEMAS: dict[str, Any] = {
         },
         ["kind", "time"],
     ),
-    "Image": _object({"kind": _TEXT, "key": _TEXT, "id": _TEXT, "size": {"type": "integer"}, "tags": _list(_TEXT)}),
+    "Image": _object({"kind": _TEXT, "key": _TEXT, "id": _TEXT, "size": {"type": "integer"}, "tags": _list(_TEXT), "created": {"type": ["number", "null"]}}),
     "Branches": _object({"branches": _list(_TEXT), "tags": _list(_TEXT), "default": _TEXT}),
     "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
 }  # fmt: skip
