@@ -12,9 +12,9 @@ from rich.console import Console
 from hubdock.cli_errors import Failed
 from hubdock.cli_plan import find_user, quiet_logs
 from hubdock.cli_progress import Watch
-from hubdock.core.errors import BackendError
 from hubdock.core.naming import make_tag
 from hubdock.drivers import process
+from hubdock.drivers.docker import make_image_gone
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.builds import Build
 from hubdock.engine.config import HubDock
@@ -59,7 +59,7 @@ def build_here(settings: HubDock, assembly: Assembly, console: Console, verbose:
     assert image
     image_id = find_image("image", image.key, image.canonical)
     if image_id is None:
-        raise BackendError("The image was removed a moment ago. Start again: it is made anew.")
+        raise make_image_gone()
     return Built(build.identity, build.assembly, make_tag("image", image.key), image_id, watch.seconds)
 
 

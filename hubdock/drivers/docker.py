@@ -85,14 +85,27 @@ def translated() -> Iterator[None]:
     except APIError as error:
         text = str(error.explanation or error)
         if "no space left" in text.lower():
-            raise OutOfSpace("The disk of the Docker host is full. An administrator can free space there.", text) from error
+            raise make_full(text) from error
         if error.is_server_error():
             raise BackendError("The Docker Engine reports an error. The hub's log has the details.", text) from error
         raise BackendError("The Docker Engine refused a request. The hub's log has the details.", text) from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise BuilderUnavailable(
-            "The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error)
-        ) from error
+        raise make_unavailable(error) from error
+
+
+def make_full(detail: str) -> OutOfSpace:
+    """Return the error for an engine without space."""
+    return OutOfSpace("The disk of the Docker host is full. An administrator can free space there, for example with `docker image prune`.", detail)
+
+
+def make_unavailable(error: Exception) -> BuilderUnavailable:
+    """Return the error for an engine that does not answer."""
+    return BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error))
+
+
+def make_image_gone(detail: str = "") -> BackendError:
+    """Return the error for an image that was there when its launch began."""
+    return BackendError("The image was removed a moment ago. Start again: it is made anew.", detail)
 
 
 def client() -> Any:

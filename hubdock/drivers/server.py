@@ -1,8 +1,9 @@
-"""Containers that serve until somebody stops them: what ``hubdock run`` launches. A hub's servers are its spawner's."""
+"""Containers that serve until somebody stops them: what ``hubdock run`` launches. A hub's servers are its spawner's; what both do alike is here too:
+which container holds which GPU, and what an engine means that refuses to launch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,13 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest
 
-from hubdock.core.errors import BackendError, BuilderUnavailable, LaunchError, OutOfSpace
+from hubdock.core.errors import BackendError, HubDockError, LaunchError
 from hubdock.core.text import make_tail
-from hubdock.drivers.docker import client, make_mount, put_files, translated
+from hubdock.drivers.docker import client, make_full, make_image_gone, make_mount, make_unavailable, put_files, translated
 
 PORT = 8888
-GPU_LABEL = "hubdock.gpus"  # the hub's spawner reads it too: a device is held by one container at a time, whoever started it
+GPU_LABEL = "hubdock.gpus"  # a device is held by one container at a time, whoever started it
+GPU_FILTER = {"label": GPU_LABEL}
 _HOLDS = {"created", "running", "paused", "restarting"}
 
 
@@ -104,23 +106,28 @@ def _make_limits(request: ServerRequest) -> dict[str, Any]:
     if request.shm:
         host["shm_size"] = request.shm
     if request.gpu:
-        host["device_requests"] = [_make_device_request(request)]
+        cdi = bool(request.devices) and all("=" in device for device in request.devices)  # vendor/class=name
+        host["device_requests"] = [make_device_request(request.devices, request.gpu, cdi)]
     return host
 
 
-def _make_device_request(request: ServerRequest) -> DeviceRequest:
-    devices = list(request.devices)
-    if devices and all("=" in device for device in devices):  # CDI: vendor/class=name
-        return DeviceRequest(driver="cdi", device_ids=devices)
-    wanted = {"device_ids": devices} if devices else {"count": request.gpu}
+def make_device_request(devices: Sequence[str], count: int, cdi: bool) -> DeviceRequest:
+    """Return the request for these devices: by CDI, or from the nvidia runtime, which chooses ``count`` of its own where none are named."""
+    if cdi:
+        return DeviceRequest(driver="cdi", device_ids=list(devices))
+    wanted = {"device_ids": list(devices)} if devices else {"count": count}
     return DeviceRequest(driver="nvidia", capabilities=[["gpu"]], **wanted)
+
+
+def read_devices(containers: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the devices that these containers (`GPU_FILTER`, stopped ones too) hold: leases survive whatever happens to who gave them."""
+    return {device for found in containers if found.get("State") in _HOLDS for device in found["Labels"][GPU_LABEL].split(",")}
 
 
 def find_taken_devices() -> set[str]:
     """Return the devices that containers hold, by the engine's own word."""
     with translated():
-        containers = client().containers(all=True, filters={"label": GPU_LABEL})
-    return {device for found in containers if found.get("State") in _HOLDS for device in found["Labels"][GPU_LABEL].split(",")}
+        return read_devices(client().containers(all=True, filters=GPU_FILTER))
 
 
 class _NameTaken(Exception):
@@ -132,27 +139,35 @@ def _named(request: ServerRequest) -> Iterator[None]:
     """Turn what the engine says against a launch into words."""
     try:
         yield
-    except NotFound as error:
-        raise BackendError("The image was removed a moment ago. Start again: it is made anew.", str(error)) from error
     except APIError as error:
         text = str(error.explanation or error)
         if error.status_code == 409 and "name" in text:
             raise _NameTaken(text) from error
-        raise _name_failure(request, text) from error
+        raise name_failure(error, bool(request.gpu)) or _name_own_failure(request, text) from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise BuilderUnavailable("The Docker Engine does not answer. Try again in a moment.", str(error)) from error
+        raise make_unavailable(error) from error
 
 
-def _name_failure(request: ServerRequest, text: str) -> Exception:
+def name_failure(error: APIError, gpu: bool) -> HubDockError | None:
+    """Return what an engine means that refuses to launch, None if that is not known. ``gpu``: devices were asked for."""
+    text = str(error.explanation or error)
     folded = text.lower()
+    if "no such image" in folded:
+        return make_image_gone(text)
     if "no space left" in folded:
-        return OutOfSpace("The disk of the Docker host is full. Free space there, for example with `docker image prune`.", text)
-    if "port is already allocated" in folded or "address already in use" in folded:
-        return LaunchError(f"Port {request.port} of this machine is taken. Choose another with --port, or leave it out for a free one.", text)
-    if request.gpu and ("cdi" in folded or "device" in folded):
-        return LaunchError("The Docker Engine could not give the GPU. Check --gpu-device, and that the NVIDIA container toolkit is set up.", text)
+        return make_full(text)
+    if gpu and ("cdi" in folded or "device" in folded):
+        return LaunchError(
+            "The Docker Engine could not give the GPU. Check its name (HubDockSpawner.gpu_devices, or --gpu-device) and the NVIDIA container toolkit.", text
+        )
     if "views/" in text and ("no such file" in folded or "subpath" in folded):
         return BackendError("The data was removed from the store a moment ago. Start again: it is fetched anew.", text)
+    return None
+
+
+def _name_own_failure(request: ServerRequest, text: str) -> LaunchError:
+    if "port is already allocated" in text.lower() or "address already in use" in text.lower():
+        return LaunchError(f"Port {request.port} of this machine is taken. Choose another with --port, or leave it out for a free one.", text)
     return LaunchError(f"The Docker Engine could not start the container: {make_tail(text, 2)[:300]}", text)
 
 

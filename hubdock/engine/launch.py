@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdock.core.errors import BackendError
 from hubdock.core.naming import make_data_volume, make_home_volume, make_workspace_volume
 from hubdock.core.project import HOME
-from hubdock.drivers.docker import VolumeMount
+from hubdock.drivers.docker import VolumeMount, make_image_gone
 from hubdock.drivers.mirror import find_directory
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.config import HubDock
@@ -50,7 +49,7 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     assert a.image
     image = find_image("image", a.image.key, a.image.canonical)
     if image is None:
-        raise BackendError("The image was removed a moment ago. Start again: it is made anew.")
+        raise make_image_gone()
     prefix = settings.volume_prefix
     volume = make_workspace_volume(prefix, user, server, a.options.repo, a.hypothesis)
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.hypothesis}

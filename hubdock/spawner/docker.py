@@ -6,18 +6,16 @@ import asyncio
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from docker.errors import APIError, DockerException, NotFound
-from docker.types import DeviceRequest
+from docker.errors import APIError, DockerException
 from dockerspawner import DockerSpawner
 from traitlets import Enum, List, Unicode, default
 
-from hubdock.core.errors import BackendError, BuilderUnavailable, LaunchError
+from hubdock.core.errors import LaunchError
 from hubdock.core.resources import choose_devices, parse_bytes
 from hubdock.core.text import make_tail
-from hubdock.drivers.docker import make_mount
+from hubdock.drivers.docker import make_mount, make_unavailable
+from hubdock.drivers.server import GPU_FILTER, GPU_LABEL, make_device_request, name_failure, read_devices
 from hubdock.spawner.mixin import HubDockMixin
-
-GPU_LABEL = "hubdock.gpus"
 
 
 class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
@@ -55,12 +53,11 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
         self.image = self.launch["image"]
         try:
             ip, port = await DockerSpawner.start(self)
-        except NotFound as error:
-            raise BackendError("The image was removed a moment ago. Start again: it is made anew.", str(error)) from error
         except APIError as error:
-            raise _name_failure(error) from error
+            unknown = LaunchError("The Docker Engine could not start the container. The hub's log has the details.", str(error.explanation or error))
+            raise name_failure(error, bool((self.launch.get("resources") or {}).get("gpu"))) or unknown from error
         except (DockerException, OSError) as error:
-            raise BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error)) from error
+            raise make_unavailable(error) from error
         if not self.internal_ssl:
             try:
                 await self.wait_until_up(ip, port)
@@ -98,7 +95,7 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
             if wanted:
                 devices = choose_devices(self.gpu_devices, await self._find_taken(), wanted)
                 labels[GPU_LABEL] = ",".join(devices)
-                host["device_requests"] = [self._make_device_request(devices)]
+                host["device_requests"] = [make_device_request(devices, wanted, self.gpu_driver == "cdi")]
             try:
                 self.extra_host_config = {**await _value(self, stock[0]), **host}
                 kwargs = await _value(self, stock[1])
@@ -121,16 +118,9 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
             host["shm_size"] = resources["shm"]
         return host
 
-    def _make_device_request(self, devices: list[str]) -> DeviceRequest:
-        if self.gpu_driver == "cdi":
-            return DeviceRequest(driver="cdi", device_ids=devices)
-        return DeviceRequest(driver="nvidia", device_ids=devices, capabilities=[["gpu"]])
-
     async def _find_taken(self) -> set[str]:
-        """Return the devices that containers hold, by the engine's own word: leases survive whatever happens to the hub."""
-        containers = await self.docker("containers", all=True, filters={"label": GPU_LABEL})
-        held = [container for container in containers if container.get("State") in {"created", "running", "paused", "restarting"}]
-        return {device for container in held for device in container["Labels"][GPU_LABEL].split(",")}
+        """Return the devices that containers hold, by the engine's own word."""
+        return read_devices(await self.docker("containers", all=True, filters=GPU_FILTER))
 
     async def start_object(self) -> None:
         """Put the start document and the history into the container, then start it."""
@@ -169,14 +159,3 @@ async def _value(spawner: Any, setting: Any) -> dict[str, Any]:
 def _literal(text: str) -> str:
     """Return text that DockerSpawner's templates leave as it is."""
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def _name_failure(error: APIError) -> Exception:
-    text = str(error.explanation or error)
-    if "no space left" in text.lower():
-        return LaunchError("The disk of the Docker host is full. An administrator can free space there.", text)
-    if "device" in text and ("CDI" in text or "could not select device driver" in text):
-        return LaunchError("The Docker Engine could not give the GPU. An administrator can check HubDockSpawner.gpu_devices with `hubdock doctor`.", text)
-    if "views/" in text and ("no such file" in text.lower() or "subpath" in text.lower()):
-        return BackendError("The data was removed from the store a moment ago. Start again: it is fetched anew.", text)
-    return LaunchError("The Docker Engine could not start the container. The hub's log has the details.", text)
