@@ -51,7 +51,7 @@ def guest_version() -> str:
 
 @dataclass(frozen=True)
 class Assembly:
-    """One start, planned. The keys are None while its base image was not looked into yet."""
+    """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be renewed."""
 
     options: Options
     remote: Remote
@@ -66,6 +66,7 @@ class Assembly:
     image: ImageInputs | None = None
     dataset: Dataset | None = None
     overrides: tuple[str, ...] = ()
+    rebuild: bool = False
 
     @property
     def workspace(self) -> str:

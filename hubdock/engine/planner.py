@@ -69,13 +69,13 @@ class Planner:
         if source.recipe.kind == "none":
             notices.append("No requirements were found: the base image is used as it is.")
         plan = Plan(options.repo.url, options.ref, ref.kind, ref.commit, source.tree, options.new_branch, notices=tuple(notices))
-        assembly = Assembly(options, remote, ref, source, plan, reference, base, prepared, dataset=dataset)
-        return self._add_parts(self._add_keys(assembly, rebuild))
+        assembly = Assembly(options, remote, ref, source, plan, reference, base, prepared, dataset=dataset, rebuild=rebuild)
+        return self._add_parts(self._add_keys(assembly))
 
     def refresh(self, a: Assembly) -> Assembly:
         """Return the assembly as it is now, without asking the remote again: after a base was prepared, or a part was made."""
         base, prepared = self._find_base(a.base_reference)
-        return self._add_parts(self._add_keys(replace(a, base=base, prepared=prepared, plan=replace(a.plan, notices=_without_parts(a))), False))
+        return self._add_parts(self._add_keys(replace(a, base=base, prepared=prepared, plan=replace(a.plan, notices=_without_parts(a)))))
 
     # --- what may be asked for ---
 
@@ -114,16 +114,16 @@ class Planner:
             return None, ""
         return base, row.prepared
 
-    def _add_keys(self, a: Assembly, rebuild: bool) -> Assembly:
+    def _add_keys(self, a: Assembly) -> Assembly:
         if a.base is None:
             return a
         check_roots(a.source.recipe, a.base.roots)
         sources, overrides = self._resolve_sources(a.source.recipe)
         environment = make_environment_inputs(self.settings, a.source, a.workspace, a.base, a.prepared, sources, 0)
-        environment = replace(environment, epoch=self._find_epoch(a.source.recipe, environment, rebuild))
+        environment = replace(environment, epoch=self._find_epoch(a.source.recipe, environment, a.rebuild))
         code = make_code_inputs(a.source, a.workspace, a.remote.repo.canonical if a.remote.credential else "")
         image = ImageInputs(environment.key, code.key, "", guest_version())
-        return replace(a, environment=environment, code=code, image=image, overrides=overrides)
+        return replace(a, environment=environment, code=code, image=image, overrides=overrides, rebuild=False)
 
     def _find_epoch(self, recipe: Recipe, inputs: EnvironmentInputs, rebuild: bool) -> int:
         if recipe.kind == "none" or recipe.pinned:

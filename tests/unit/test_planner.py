@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from config.demo.server import Server, make_repository
+from hubdock.cli_plan import make_plan
 from hubdock.core.contract import BaseImage
 from hubdock.core.errors import (
     AccessDenied,
@@ -337,6 +338,29 @@ def test_packages_that_are_not_pinned_are_renewed_on_demand(team: Team, engine: 
     team.push({"requirements.txt": "six==1\n"})
     pinned = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, True)]  # type: ignore[union-attr]
     assert pinned[0] == pinned[1]
+
+
+def test_what_plan_says_of_a_rebuild_is_what_build_does(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six\n"})
+    planner = team.make_planner()
+    options = parse_options({"repo": team.url, "ref": "main"})
+    for number in (1, 2):
+        now = team.plan(planner)
+        said = [make_plan(planner.settings, options, True, only_ask=True) for _ in range(2)]
+        assert team.plan(planner).environment == now.environment  # asking renews nothing
+        done = make_plan(planner.settings, options, True)
+        assert said[0].plan == said[1].plan == done.plan and done.environment and done.environment.epoch == number
+
+
+def test_a_rebuild_is_not_forgotten_while_the_base_is_looked_into(team: Team, engine: EmptyEngine) -> None:
+    """An earlier life's images may be there, though the database knows neither them nor the base: a rebuild must not find one."""
+    team.push({"requirements.txt": "six\n"})
+    planner = team.make_planner(base=None)
+    waiting = planner.plan(parse_options({"repo": team.url, "ref": "main"}), rebuild=True)
+    planner.database.write_base(BASE.reference, "hubdock/base:" + "b" * 64, json.dumps(asdict(BASE)))
+    known = planner.refresh(waiting)
+    assert known.environment and known.environment.epoch == 1
+    assert planner.refresh(known).environment == known.environment  # renewed once
 
 
 def test_the_base_that_a_tensorflow_replaces_is_told(team: Team, engine: EmptyEngine) -> None:
