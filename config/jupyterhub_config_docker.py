@@ -1,6 +1,6 @@
 # A hub for a team on one Docker host. Copy it, and change what is marked with "yours".
 #
-#   pip install hubdock jupyterhub-idle-culler && npm install -g configurable-http-proxy
+#   pip install . jupyterhub-idle-culler && npm install -g configurable-http-proxy  # in a clone of hubdock
 #   hubdock doctor                                      # checks engine, buildx, git, disk and base image, and says how to mend each
 #   jupyterhub -f /etc/jupyterhub/jupyterhub_config.py  # as a service of systemd, say, by a user who may use Docker
 
