@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hubdock.cli import app
 from hubdock.core import project
 from hubdock.core.errors import RecipeError
 from hubdock.docs import make_pages
-from hubdock.engine.config import HubDock, make_settings
+from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.spawner.docker import HubDockSpawner
 
 ROOT = Path(__file__).parent.parent.parent
@@ -177,6 +178,17 @@ def test_configurations_are_accepted(path: Path, number: int, tmp_path: Path, mo
     config.HubDock.state_dir = str(tmp_path)
     make_settings(config)
     HubDockSpawner(_mock=True, config=config)
+
+
+def test_the_example_configuration_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubdock.drivers.docker._local", threading.local())
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")  # no engine: nothing is found, and nothing fails
+    monkeypatch.setenv("HUBDOCK_STATE", str(tmp_path / "state"))
+    config = load_config(str(ROOT / "config/jupyterhub_config_docker.py"))
+    assert config.JupyterHub.spawner_class == "hubdock" and config.JupyterHub.services[-1]["name"] == "hubdock"
+    assert config.HubDock.state_dir == str(tmp_path / "state/engine") and (tmp_path / "state/engine/config.json").exists()
+    HubDockSpawner(_mock=True, config=config)
+    JupyterHub(config=config)
 
 
 YML = ROOT / "docs/reference/hubdock-yml.md"
