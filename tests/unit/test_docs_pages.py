@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import textwrap
 import threading
@@ -23,7 +24,7 @@ import hubdock
 from hubdock.cli import app
 from hubdock.core import project
 from hubdock.core.errors import RecipeError
-from hubdock.docs import make_pages
+from hubdock.docs import GROUPS, make_pages
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.spawner.docker import HubDockSpawner
 
@@ -83,6 +84,10 @@ def find_targets(path: Path) -> Iterator[tuple[Path, str]]:
 @pytest.mark.parametrize("name", make_pages())
 def test_the_reference_is_the_one_of_this_code(name: str) -> None:
     assert read(ROOT / "docs/reference" / name) == make_pages()[name], "run `make docs`"
+
+
+def test_every_setting_has_its_place_in_the_reference() -> None:
+    assert sorted(HubDock.class_trait_names(config=True)) == sorted(name for names in GROUPS.values() for name in names), "see GROUPS of hubdock/docs.py"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
@@ -153,6 +158,14 @@ def test_the_files_and_targets_that_are_named_exist(path: Path) -> None:
     targets = re.findall(r"^(\w+):", read(ROOT / "Makefile"), re.M)
     called = re.findall(r"`make (\w+)", read_prose(path)) + re.findall(r"^make (\w+)", "\n".join(find_blocks(path, "")), re.M)
     assert set(called) <= set(targets)
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code() -> None:
+    source = " ".join(ast.unparse(ast.parse(read(path))) for path in ROOT.glob("hubdock/**/*.py"))  # joins texts that are written in pieces
+    quoted = re.findall(r'\*\*"(.*?)"\*\*', " ".join(read(ROOT / "docs/howto/troubleshooting.md").split()))
+    assert len(quoted) > 15
+    for piece in (piece.strip(" ,") for message in quoted for piece in message.split("…")):
+        assert piece.replace("'", "\\'") in source or piece in source, piece
 
 
 def test_the_changes_name_this_version() -> None:
