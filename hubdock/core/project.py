@@ -70,7 +70,7 @@ class _Loader(yaml.SafeLoader):
 def parse_project(content: bytes) -> Project:
     """Return the settings of a ``.hubdock.yml``. Raises RecipeError with the line where one is known."""
     text = decode_text(FILE, content)
-    loader = _Loader(text)
+    loader = _make_loader(text)
     try:
         node = loader.get_single_node()
         values = None if node is None else loader.construct_document(node)
@@ -85,6 +85,14 @@ def parse_project(content: bytes) -> Project:
     if not isinstance(values, dict):
         raise RecipeError("The file must hold settings of the form “name: value”.", file=FILE)
     return _make_project(values, _find_lines(node))
+
+
+def _make_loader(text: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.reader.ReaderError as error:  # the text is looked through before anything of it is parsed
+        line = text.count("\n", 0, error.position) + 1
+        raise RecipeError(f"The file holds the character U+{error.character:04X}, which YAML does not allow. Remove it.", file=FILE, line=line) from error
 
 
 def _find_lines(node: Any) -> dict[str, int]:

@@ -188,7 +188,7 @@ def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dic
     _parse_toml(manifest, content)
     _add(tree, closure, main)
     _add(tree, closure, manifest)
-    for package in packages:
+    for package in packages if isinstance(packages, list) else ():
         source = package.get("source", {}) if isinstance(package, dict) else {}
         if not isinstance(source, dict):
             continue
@@ -239,14 +239,17 @@ def _add(tree: Tree, closure: dict[str, TreeEntry], path: str, origin: Requireme
     if entry is None and origin is not None:
         raise RecipeError(f"This names {path}, which this branch does not have.", file=origin.file, line=origin.line)
     if entry is not None:
-        _require_file(entry)
+        _require_file(entry, origin)
         closure[path] = entry
 
 
-def _require_file(entry: TreeEntry) -> None:
-    if not entry.is_file:
-        what = {"120000": "a symbolic link", "040000": "a directory", "160000": "a submodule"}.get(entry.mode, "no regular file")
-        raise RecipeError(f"It is {what}; a regular file is needed here.", file=entry.path)
+def _require_file(entry: TreeEntry, origin: RequirementLine | None = None) -> None:
+    if entry.is_file:
+        return
+    what = {"120000": "a symbolic link", "040000": "a directory", "160000": "a submodule"}.get(entry.mode, "no regular file")
+    if origin is not None:
+        raise RecipeError(f"This names {entry.path}, which is {what}; a regular file is needed here.", file=origin.file, line=origin.line)
+    raise RecipeError(f"It is {what}; a regular file is needed here.", file=entry.path)
 
 
 def _is_file(tree: Tree, path: str) -> bool:

@@ -64,12 +64,12 @@ def _find_problem(name: str) -> str:
     if found:
         shown = found[0] if found[0].isprintable() and found[0] != " " else "a space or control character"
         return f"it holds {shown!r}" if shown == found[0] else f"it holds {shown}"
-    if name.startswith("/") or name.endswith(("/", ".")) or name == "@":
+    if name.startswith("/") or name.endswith(("/", ".")):
         return "it starts or ends with “/”, or ends with “.”"
     if name.startswith("refs/") and not re.match(r"^refs/(heads|tags)/.", name):
         return "only branches and tags can be started"
-    if make_short(name) == "HEAD":
-        return "HEAD is a pointer; name the branch itself"
+    if make_short(name) in {"HEAD", "@"}:
+        return f"{make_short(name)} is a pointer; name the branch itself"
     if any(part.startswith(".") or part.endswith(".lock") for part in name.split("/")):
         return "a part of it starts with “.” or ends with “.lock”"
     if any(0xD800 <= ord(c) <= 0xDFFF for c in name):

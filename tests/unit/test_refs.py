@@ -51,7 +51,7 @@ BAD = {
     "a/": "starts or ends with “/”",
     "refs/heads/": "starts or ends with “/”",
     "a.": "ends with “.”",
-    "@": "starts or ends",
+    "@": "is a pointer",
     ".a": "starts with “.”",
     "a/.b": "starts with “.”",
     "a.lock": "ends with “.lock”",
