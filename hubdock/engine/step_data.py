@@ -18,6 +18,7 @@ from hubdock.engine.work import GUEST, Work
 
 _PROGRAM, _REQUEST = "/hubdock-fetch/fetch.py", "/hubdock-fetch/request.json"
 STORE_LABELS = {"hubdock.store": "data"}
+NAMED = 5
 
 
 def run(work: Work) -> None:
@@ -88,11 +89,12 @@ def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Excep
     answer = listener.answer
     said = next((line for line in reversed(listener.lines) if line.strip()), "")
     if answer.get("missing"):
-        count, names = answer["count"], answer["missing"]
+        count, names = answer["count"], answer["missing"][:NAMED]
         more = f" and {count - len(names)} more" if count > len(names) else ""
         urls = ", ".join(sorted({redact(remote["url"]) for remote in spec["remotes"].values()}))
+        source = next((out["source"] for out in spec["outs"] if f"{names[0]}/".startswith(f"{out['path']}/")), None)
         return DataError(
-            f"{count} {'file' if count == 1 else 'files'} of the data could not be fetched from {urls}: {', '.join(names[:5])}{'' if count <= 5 else ', …'}{more if count > 5 else ''}. "
-            f"If they were never pushed, run `dvc push` where they are. DVC says: {said[:300]}", text, file=spec["outs"][0]["source"],
+            f"{count} {'file' if count == 1 else 'files'} of the data could not be fetched from {urls}: {', '.join(names)}{more}. "
+            f"If they were never pushed, run `dvc push` where they are. DVC says: {said[:300]}", text, file=source,
         )  # fmt: skip
     return DataError(f"The data could not be fetched. {said[:300]}", text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from traitlets.config import Config
 
-from hubdock.core.errors import ConfigError
+from hubdock.core.errors import ConfigError, DataError
 from hubdock.core.resources import Limits, Resources
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
@@ -119,6 +120,18 @@ def test_a_secret_that_dvc_would_read_as_another_option(secret: str, value: str)
     with pytest.raises(ConfigError, match=r"secret_access_key_file of HubDock\.dvc_remotes") as caught:
         step_data._open_remotes({"r0": {"url": "s3://team/x", **remotes["s3://team/"]}})
     assert value not in str(caught.value).replace("“%(”", "") and value not in caught.value.detail
+
+
+def test_the_data_that_can_t_be_had_is_named_with_the_file_that_tracks_it() -> None:
+    outs = [{"path": "a", "source": "a.dvc"}, {"path": "b/c", "source": "b/c.dvc"}]
+    spec = {"outs": outs, "remotes": {"r0": {"url": "https://bot:pa55@dvc.example.org/x"}}}
+    listener: Any = SimpleNamespace(secrets=["k3y"], lines=["told k3y", ""], answer={"missing": [f"b/c/{n}" for n in range(20)], "count": 42})
+    error = step_data._name_failure(spec, listener, "the log")
+    assert isinstance(error, DataError) and error.file == "b/c.dvc" and "pa55" not in error.message
+    assert "42 files of the data could not be fetched from https://***@dvc.example.org/x: b/c/0, b/c/1, b/c/2, b/c/3, b/c/4 and 37 more." in error.message
+    listener.answer = {"missing": ["a"], "count": 1}
+    error = step_data._name_failure(spec, listener, "the log")
+    assert isinstance(error, DataError) and error.file == "a.dvc" and "1 file of the data could not be fetched from https://***@dvc.example.org/x: a." in error.message
 
 
 def test_credentials_are_for_one_origin(secret: str) -> None:
