@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from hubdock.core.errors import BackendError, ConfigError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 SAMPLES = 10
 RETRIES = 2
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class BuildRow(Base):
 
 
 class WorkspaceRow(Base):
-    """One workspace: whose, of what, and which data keys its links may point into (JSON, newest first)."""
+    """One workspace: whose, of what, which data keys its links may point into (JSON, newest first), and since when it is in the trash."""
 
     __tablename__ = "workspaces"
     volume: Mapped[str] = mapped_column(String(200), primary_key=True)
@@ -106,6 +106,7 @@ class WorkspaceRow(Base):
     created: Mapped[float] = mapped_column(Float)
     used: Mapped[float] = mapped_column(Float)
     size: Mapped[int | None] = mapped_column(BigInteger, nullable=True)
+    trashed: Mapped[float | None] = mapped_column(Float, nullable=True)
 
 
 @contextmanager
@@ -131,11 +132,12 @@ class Database:
         self._writers = sessionmaker(self.engine.execution_options(**_WRITING), expire_on_commit=False)
 
     @contextmanager
-    def _reading(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Session]:
+        """Hold a session that only reads."""
         with translated(), self._readers() as session, session.begin():
             yield session
 
-    def _write(self, work: Callable[[Session], T]) -> T:
+    def write(self, work: Callable[[Session], T]) -> T:
         """Return what ``work`` returns; its changes are committed. Done once more where another process wrote the same row at the same time."""
         with translated():
             for _ in range(RETRIES):
@@ -146,22 +148,22 @@ class Database:
 
     def read_source(self, repo: str, commit: str, version: str) -> str | None:
         """Return what is remembered of a commit."""
-        with self._reading() as session:
+        with self.reading() as session:
             row = session.get(SourceRow, (repo, commit, version))
             return row.text if row else None
 
     def write_source(self, repo: str, commit: str, version: str, text: str) -> None:
         """Remember what a commit says."""
-        self._write(lambda session: session.merge(SourceRow(repo=repo, commit=commit, version=version, text=text)))
+        self.write(lambda session: session.merge(SourceRow(repo=repo, commit=commit, version=version, text=text)))
 
     def read_base(self, reference: str) -> BaseRow | None:
         """Return what is known of a base image."""
-        with self._reading() as session:
+        with self.reading() as session:
             return session.get(BaseRow, reference)
 
     def write_base(self, reference: str, prepared: str, text: str) -> None:
         """Remember a base image, as seen now."""
-        self._write(lambda session: session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time())))
+        self.write(lambda session: session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time())))
 
     def read_epoch(self, key: str, max_age: float) -> int:
         """Return the epoch of an environment that is not pinned, after raising it if it is older than ``max_age`` seconds (0: never)."""
@@ -176,9 +178,9 @@ class Database:
                 session.merge(row)
             return row.epoch
 
-        with self._reading() as session:
+        with self.reading() as session:
             known = session.get(EpochRow, key)
-        return known.epoch if known is not None and is_young(known) else self._write(read)
+        return known.epoch if known is not None and is_young(known) else self.write(read)
 
     def raise_epoch(self, key: str) -> int:
         """Start a new epoch, and return its number."""
@@ -189,15 +191,15 @@ class Database:
             session.merge(row)
             return row.epoch
 
-        return self._write(work)
+        return self.write(work)
 
     def record_task(self, row: TaskRow) -> None:
         """Remember how a task ended. The same task is remembered once, however many watched it."""
-        self._write(lambda session: session.merge(row))
+        self.write(lambda session: session.merge(row))
 
     def estimate(self, kind: str) -> tuple[float | None, int]:
         """Return (median seconds, number of samples) of the last successful tasks of a kind."""
-        with self._reading() as session:
+        with self.reading() as session:
             query = select(TaskRow.seconds).where(TaskRow.kind == kind, TaskRow.status == "ready").order_by(TaskRow.finished.desc()).limit(SAMPLES)
             seconds = list(session.scalars(query))
         return (round(statistics.median(seconds), 1) if seconds else None), len(seconds)
@@ -206,16 +208,16 @@ class Database:
         """Return the last successful task of a kind, of one repository if that is given."""
         query = select(TaskRow).where(TaskRow.kind == kind, TaskRow.status == "ready")
         query = query.where(TaskRow.repo == repo) if repo else query
-        with self._reading() as session:
+        with self.reading() as session:
             return session.scalars(query.order_by(TaskRow.finished.desc()).limit(1)).first()
 
     def write_build(self, row: BuildRow) -> None:
         """Remember a build, or its new state."""
-        self._write(lambda session: session.merge(row))
+        self.write(lambda session: session.merge(row))
 
     def read_build(self, identity: str) -> BuildRow | None:
         """Return a build."""
-        with self._reading() as session:
+        with self.reading() as session:
             return session.get(BuildRow, identity)
 
     def list_builds(self, limit: int = 100, unfinished: bool = False) -> list[BuildRow]:
@@ -223,7 +225,7 @@ class Database:
         query = select(BuildRow).order_by(BuildRow.created.desc()).limit(limit)
         if unfinished:
             query = query.where(BuildRow.finished.is_(None))
-        with self._reading() as session:
+        with self.reading() as session:
             return list(session.scalars(query))
 
     def use_workspace(self, values: Mapping[str, str], data_key: str, keep: int = 8) -> list[str]:
@@ -239,7 +241,7 @@ class Database:
             row.data, row.used = json.dumps(keys), time.time()
             return keys
 
-        return self._write(work)
+        return self.write(work)
 
 
 def _make_engine(url: str) -> Engine:

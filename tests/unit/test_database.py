@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from hubdock.core.errors import BackendError, ConfigError
 from hubdock.engine import database as module
 from hubdock.engine.database import HEAD, MIGRATIONS, Base, BuildRow, Database, TaskRow
+from hubdock.engine.usage import HeadRow, UseRow
 
 WORKSPACE = {"volume": "v", "user": "alice", "server": "s", "repo": "r", "branch": "main"}
 
@@ -32,6 +33,7 @@ def task(number: int, seconds: float = 1.0, kind: str = "environment", status: s
 def test_the_migrations_make_what_the_models_say(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert {UseRow.__table__, HeadRow.__table__} <= set(Base.metadata.tables.values())
         assert compare_metadata(context, Base.metadata) == []
         assert context.get_current_revision() == HEAD
 
