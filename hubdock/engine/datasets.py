@@ -94,8 +94,9 @@ def _find_url(out: DataOut, project: DataProject) -> str:
 
 
 def _find_options(url: str, options: Mapping[str, Mapping[str, str]]) -> tuple[str | None, dict[str, str]]:
-    """Return the longest of the admin's prefixes that this URL starts with, and its options. A prefix ends at a slash."""
-    held = [prefix for prefix in options if url == prefix or url.startswith(prefix.rstrip("/") + "/")]
+    """Return the longest of the admin's prefixes that this URL starts with, and its options. It holds for the place itself and all below it, and
+    ends at a slash, which may be written or not: ``s3://team/`` is for ``s3://team``, and neither for ``s3://team-2``."""
+    held = [prefix for prefix in options if f"{url}/".startswith(prefix.rstrip("/") + "/")]
     prefix = max(held, key=len, default=None)
     return prefix, {name: str(value) for name, value in options[prefix].items()} if prefix is not None else {}
 

@@ -140,7 +140,12 @@ OPTIONS = {"s3://team/": {"profile": "team"}, "s3://team/secret": {"access_key_i
     ("url", "chosen", "scope"),
     [
         ("s3://team/a", {"profile": "team"}, "s3://team/"),
-        ("s3://team", {}, ""),
+        ("s3://team", {"profile": "team"}, "s3://team/"),
+        ("s3://team/", {"profile": "team"}, "s3://team/"),
+        ("s3://team-evil", {}, ""),
+        ("s3://team-evil/a", {}, ""),
+        ("s3://open", {}, ""),
+        ("https://intern.example.net", {"ssl_verify": "False"}, "https://intern.example.net"),
         ("s3://team/secret", {"access_key_id_file": "/etc/x"}, "s3://team/secret"),
         ("s3://team/secret/b", {"access_key_id_file": "/etc/x"}, "s3://team/secret"),
         ("s3://team/secrets", {"profile": "team"}, "s3://team/"),
