@@ -84,7 +84,7 @@ def test_the_core_is_pure(path: Path) -> None:
 def test_the_guest_needs_nothing_but_the_standard_library(path: Path) -> None:
     """It runs with the Python of any image: ``dvc`` and ``tornado`` are imported only by programs that run where those are."""
     siblings = {other.stem for other in path.parent.glob("*.py")}
-    beside = {"smoke.py": {"tornado"}, "server.py": {"jupyterhub", "jupyterlab", "jupyter_server"}}
+    beside = {"smoke.py": {"tornado"}, "fetch.py": {"dvc"}, "server.py": {"jupyterhub", "jupyterlab", "jupyter_server"}}
     for module, _ in imports_of(path):
         top = module.split(".")[0]
         assert top in sys.stdlib_module_names or top in siblings or top in beside.get(path.name, set()), f"{path.name} imports {module}"
