@@ -65,12 +65,15 @@ def add_tree(context: Context, mirror: Mirror, entries: Iterable[TreeEntry], pla
     """Write entries of a tree, whose blobs are in the mirror, below ``prefix``, and return the bytes of their files.
 
     ``places`` maps a path to further places in the context, whole. Submodules become empty directories, as a plain clone leaves them. Raises
-    RecipeError for names that a layer can't hold (``.wh.`` means "deleted" in one).
+    RecipeError for names that a layer can't hold (``.wh.`` means "deleted" in one), and for ``.git``, which only a tree that no git made can have: what
+    is in it would act on whoever looks at the workspace.
     """
     blobs, total = [], 0
     for entry in entries:
         if any(part.startswith(".wh.") for part in entry.path.split("/")):
             raise RecipeError("A name that starts with “.wh.” can't be part of an image. Rename it.", file=entry.path)
+        if any(part.lower() == ".git" for part in entry.path.split("/")):
+            raise RecipeError("The repository holds a path in “.git”, which git itself would refuse. It can't be started.", file=entry.path)
         if entry.kind == "blob":
             blobs.append(entry)
         else:
