@@ -108,8 +108,9 @@ def build(
     shared.take(config, state_dir, as_json, verbose)
     options = parse({"repo": repo, "ref": ref, "new_branch": new_branch, "gpu": gpu})
     from hubdock.cli_build import build_here
-    from hubdock.cli_output import format_seconds, make_console, print_json
+    from hubdock.cli_output import make_console, print_json
     from hubdock.cli_plan import make_plan
+    from hubdock.core.text import format_seconds
 
     settings, console = load(), make_console(stderr=shared.as_json)
     built = build_here(settings, make_plan(settings, options, rebuild), console, shared.verbose)

@@ -16,7 +16,7 @@ from hubdock.core.naming import make_tag
 from hubdock.drivers import process
 from hubdock.drivers.docker import make_image_gone
 from hubdock.engine.assembly import Assembly
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
 from hubdock.engine.engine import Engine
 from hubdock.engine.planner import find_image
@@ -104,4 +104,4 @@ async def _cancel(engine: Engine, build: Build, watch: Watch) -> None:
     process.kill_all()  # git, for threads that would go on waiting for it
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE):
-            await engine.builds.settle()
+            await engine.builds.runner.settle()

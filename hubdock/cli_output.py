@@ -19,7 +19,7 @@ from hubdock.core.events import Event
 from hubdock.core.naming import shorten
 from hubdock.core.plan import Part, Plan, State
 from hubdock.core.resources import format_bytes
-from hubdock.core.text import make_plain
+from hubdock.core.text import format_seconds, make_plain
 
 _STATES = {State.READY: ("ready", "green"), State.BUILD: ("to be made", "yellow"), State.RUNNING: ("being made", "cyan"), State.NONE: ("none", "dim")}
 _PHASES = {"ready": "green", "failed": "red", "cancelled": "yellow"}
@@ -66,13 +66,6 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 # --- words ---
-
-
-def format_seconds(seconds: float) -> str:
-    """Return ``4 s``, ``2 min`` or ``1.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def format_estimate(part: Part) -> str:

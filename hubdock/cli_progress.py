@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from hubdock.cli_output import format_event, format_seconds
+from hubdock.cli_output import format_event
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.plan import Plan, State
+from hubdock.core.text import format_seconds
 
 TAIL = 15
 _STEP = "▸ "

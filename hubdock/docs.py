@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Packages": ("requirements_paths", "package_max_age", "index_url", "extra_index_urls", "index_credentials", "allowed_indexes", "smoke_test"),
     "Network": ("proxies", "extra_ca_certificates"),
     "Data": ("data_mode", "dvc_remotes", "dvc_packages", "data_network"),
-    "Builds": ("build_timeout", "max_parallel_builds", "cancel_grace"),
+    "Builds": ("build_timeout", "max_parallel_builds", "max_queued_builds", "max_queued_builds_per_user", "wait_timeout", "cancel_grace"),
     "What a server may use": ("default_resources", "cpu_limit", "mem_limit", "shm_limit", "gpu_limit"),
 }
 STOCK = ("remove", "pull_policy", "use_internal_ip", "start_timeout")

@@ -146,7 +146,7 @@ class Solve:
         """0 to 100: finished steps over all known ones, weighed by how long each took the last time (an unknown one counts a second)."""
         total = sum(self._weight(step) for step in self.steps.values())
         done = sum(self._weight(step) for step in self.steps.values() if step.completed)
-        return 100.0 * done / total if total else 0.0
+        return min(100.0, 100.0 * done / total) if total else 0.0
 
     def _weight(self, step: Step) -> float:
         return 0.01 if step.cached else max(0.05, self.past.get(step.name, 1.0))

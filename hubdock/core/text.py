@@ -40,3 +40,10 @@ def make_tail(text: str, lines: int = 12) -> str:
     """Return the last non-empty plain lines of some output."""
     kept = [line for line in make_lines(text) if line.strip()]
     return "\n".join(kept[-lines:])
+
+
+def format_seconds(seconds: float) -> str:
+    """Return ``4 s``, ``2 min`` or ``1.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

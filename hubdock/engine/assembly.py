@@ -17,7 +17,7 @@ from hubdock.core.dockerfile import GID, UID
 from hubdock.core.keys import CodeInputs, EnvironmentInputs, ImageInputs
 from hubdock.core.naming import make_data_volume, make_directory, make_scope_name, make_tag
 from hubdock.core.options import Options
-from hubdock.core.plan import TENSORFLOW, Plan
+from hubdock.core.plan import TENSORFLOW, Plan, State
 from hubdock.core.project import HOME
 from hubdock.core.recipe import Recipe
 from hubdock.core.refs import ResolvedRef
@@ -77,6 +77,10 @@ class Assembly:
     def hypothesis(self) -> str:
         """What names the server and the workspace beside the repository: the branch, or ``tag:NAME``, which is no branch's name."""
         return f"tag:{self.options.branch}" if self.ref.kind == "tag" and not self.options.new_branch else self.options.branch
+
+    def needs(self, part: str) -> bool:
+        """True if a part has to be made, or is being made."""
+        return self.plan.part(part).state in {State.BUILD, State.RUNNING}
 
     @property
     def identity(self) -> tuple[str, str, ResolvedRef, Options]:

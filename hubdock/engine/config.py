@@ -121,6 +121,14 @@ class HubDock(Configurable):
     ).tag(config=True)
     build_timeout = Float(3600.0, min=10, help="""Seconds after which a build is ended. Default: an hour.""").tag(config=True)
     max_parallel_builds = Int(4, min=1, help="""How many builds run at once. Default: 4.""").tag(config=True)
+    max_queued_builds = Int(
+        100, min=0, help="""How many builds may wait for their turn; a further one is refused for the moment, with 503. Default: 100."""
+    ).tag(config=True)
+    max_queued_builds_per_user = Int(10, min=0, help="""How many builds of one user may wait for their turn. Default: 10.""").tag(config=True)
+    wait_timeout = Float(
+        7200.0, min=10, help="""Seconds that a start from the page waits for its build, its turn included. The build goes on for others who wait.
+        Default: two hours."""
+    ).tag(config=True)
     cancel_grace = Float(
         20.0, min=0, help="""Seconds that a build goes on after the last one who waited for it left: they may come back. Default: 20."""
     ).tag(config=True)

@@ -15,7 +15,8 @@ from hubdock.core.repo import RepoURL
 from hubdock.drivers import git
 from hubdock.drivers.git import RemoteRefs
 from hubdock.engine.assembly import Assembly
-from hubdock.engine.builds import Build, Builds
+from hubdock.engine.build import Build
+from hubdock.engine.builds import Builds
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
 from hubdock.engine.planner import Planner
@@ -95,7 +96,7 @@ class Engine:
         for build in list(self.builds.by_id.values()):
             if build.runner is not None and not build.done.is_set():
                 build.runner.cancel()
-        self.builds.pool.shutdown(wait=False, cancel_futures=True)
+        self.builds.runner.pool.shutdown(wait=False, cancel_futures=True)
 
 
 def describe_row(row: BuildRow) -> dict[str, Any]:

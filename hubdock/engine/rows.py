@@ -10,7 +10,7 @@ from hubdock.engine.database import BuildRow, TaskRow
 from hubdock.engine.tasks import Attempt, Result
 
 if TYPE_CHECKING:
-    from hubdock.engine.builds import Build
+    from hubdock.engine.build import Build
 
 
 def make_row(build: Build) -> BuildRow:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import heapq
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from hubdock.core.events import Event
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 
 PARTS = ("base", "environment", "data", "image")
 REPLAY = 256 * 1024
@@ -26,14 +27,21 @@ class Cursor:
         return ".".join(map(str, self.positions))
 
 
+def _mark(number: int, events: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, int, Event]]:
+    """Yield (number of the log, position after the event, event)."""
+    for position, event in events:
+        yield number, position, event
+
+
 async def stream_events(build: Build, cursor: Cursor, poll: float = 0.1) -> AsyncIterator[tuple[str, Event]]:
     """Yield (cursor after it, event) of a build, from the cursor on, until its last.
 
-    A fresh cursor starts `REPLAY` bytes before the end of each log at most: memory and time are bounded whatever was logged.
+    They come in the order of their times. A fresh cursor starts `REPLAY` bytes before the end of each log at most: memory and time are bounded whatever was logged.
     """
     started: set[str] = set()
     while True:
         ended = build.done.is_set()
+        sources = []
         for number, part in enumerate(PARTS, 1):
             attempt = build.attempts.get(part)
             if attempt is None:
@@ -41,11 +49,11 @@ async def stream_events(build: Build, cursor: Cursor, poll: float = 0.1) -> Asyn
             if cursor.fresh and part not in started:
                 cursor.positions[number] = attempt.tail_offset(REPLAY)
             started.add(part)
-            for offset, event in attempt.read_events(cursor.positions[number]):
-                cursor.positions[number] = offset
-                yield str(cursor), event
-        for event in build.events[cursor.positions[0] :]:
-            cursor.positions[0] += 1
+            sources.append(_mark(number, attempt.read_events(cursor.positions[number])))
+        own = cursor.positions[0]
+        sources.append(_mark(0, enumerate(build.events[own:], own + 1)))
+        for number, position, event in heapq.merge(*sources, key=lambda found: found[2].time):
+            cursor.positions[number] = position
             yield str(cursor), event
         if ended:
             return

@@ -17,7 +17,7 @@ from hubdock.core.options import parse_options
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import docker
 from hubdock.engine.assembly import Assembly, describe_source
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.engine.images import list_made_images
 from hubdock.engine.launch import find_start_files, make_launch
 from hubdock.engine.stream import Cursor, stream_events
@@ -111,8 +111,13 @@ class BuildsHandler(APIHandler):
         rebuild = body.pop("rebuild", False)
         if not isinstance(rebuild, bool):
             raise InvalidOption("“rebuild” must be true or false.", field="rebuild")
+        timeout = body.pop("timeout", None)
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e9):
+            raise InvalidOption("“timeout” must be a number of seconds.", field="timeout")
         assembly = await make_plan(self, body, rebuild=rebuild)
         build = await self.engine.ensure(assembly, self.name or "hub")
+        if timeout is not None:
+            self.state.in_background(self.engine.builds.leave_after(build, self.name or "hub", timeout))
         with contextlib.suppress(TimeoutError):  # a hit ends within the same moment, and is answered as done
             async with asyncio.timeout(0.02):
                 await build.done.wait()

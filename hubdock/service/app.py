@@ -69,7 +69,7 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/hubdock/")
     base_url = environ.get("JUPYTERHUB_BASE_URL", "/")
     hub = HubAPI(environ["JUPYTERHUB_API_URL"])
-    state = State(engine, hub, Metrics(engine), Starts(hub), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url)
+    state = State(engine, hub, Metrics(engine), Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url)
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from jupyterhub.services.auth import HubOAuthenticated, UserNotAllowed
 from tornado.web import HTTPError, RequestHandler
 
 from hubdock.core.errors import HubDockError, InvalidOption
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
 from hubdock.service.state import State
 

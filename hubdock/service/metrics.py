@@ -21,7 +21,7 @@ class Metrics:
         self.fetched = Counter("hubdock_data_fetched_bytes", "Bytes of data fetched from remotes", registry=self.registry)
         running = Gauge("hubdock_builds_running", "Builds that somebody waits for", registry=self.registry)
         running.set_function(lambda: sum(not build.done.is_set() for build in engine.builds.by_id.values()))
-        engine.builds.listeners.append(self.observe)
+        engine.builds.runner.listeners.append(self.observe)
 
     def observe(self, attempt: Attempt, result: Result) -> None:
         """Count a finished task."""

@@ -58,6 +58,7 @@ SCHEMAS: dict[str, Any] = {
             "id": _TEXT, "phase": {"enum": [str(phase) for phase in Phase]}, "repo": _TEXT, "ref": _TEXT, "new_branch": _TEXT, "commit": _TEXT,
             "image": _TEXT, "created": {"type": "number"}, "finished": _NUMBER, "error": {"type": ["object", "null"]}, "parts": _list(_ref("Part")),
             "notices": _list(_TEXT), "tasks": {"type": "object", "additionalProperties": _TEXT},
+            "queue": {"type": "object", "additionalProperties": _object({"position": {"type": "integer"}, "seconds": _NUMBER}, ["position", "seconds"])},
         }
     ),
     "Event": _object(
@@ -94,7 +95,7 @@ def _operation(summary: str, answers: dict[str, Any], *, body: dict[str, Any] | 
     return operation
 
 
-_REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}}, ["repo", "ref"])}]}
+_REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}, "timeout": {"type": "number", "description": "seconds after which you no longer wait for it"}}, ["repo", "ref"])}]}
 _WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
 _LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options")})
 
@@ -109,7 +110,7 @@ PATHS: dict[str, Any] = {
     "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_ref("Options"))},
     "/api/builds": {
         "get": _operation("Your builds, newest first", {"200": _answer("Builds", _object({"builds": _list({"type": "object"})}))}),
-        "post": _operation("Make what a start needs, or join who does", {"200": _answer("It is ready, or has failed at once", _ref("Build")), "202": _answer("It is under way", _ref("Build"))}, body=_REBUILD),
+        "post": _operation("Make what a start needs, or join who does", {"200": _answer("It is ready, or has failed at once", _ref("Build")), "202": _answer("It is under way", _ref("Build")), "503": _answer("The queue is full", _ref("Error"))}, body=_REBUILD),
     },
     "/api/builds/{id}": {
         "get": _operation("One build", {"200": _answer("The build", {"type": "object"})}, parameters=[_ID]),

@@ -11,17 +11,18 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tornado.web import HTTPError
 
-from hubdock.core.errors import HubDockError
+from hubdock.core.errors import CapacityError, HubDockError, QueueFull
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import FIELDS, Options, flatten_form, parse_options
 from hubdock.core.repo import parse_repo_url
 from hubdock.core.resources import format_bytes
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.service.base import BaseHandler
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOG_LINES = 200
+RETRY = 15  # seconds after which the page asks a full queue again
 _environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _environment.filters["bytes"] = format_bytes
 _environment.filters["when"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
@@ -88,8 +89,10 @@ class ChooseHandler(PageHandler):
                 refs = await self.engine.list_branches(parse_repo_url(values["repo"]))
             except HubDockError as problem:
                 error = problem
+        if isinstance(error, CapacityError):
+            self.set_header("Retry-After", str(RETRY))
         self.render_page(
-            "choose.html", error.status if error else 200, values=values, error=error, refs=refs, limits=self.engine.settings.limits,
+            "choose.html", error.status if error else 200, values=values, error=error, retry=RETRY if isinstance(error, QueueFull) else 0, refs=refs, limits=self.engine.settings.limits,
             recent=await self._find_recent(), servers=await self._find_servers(),
         )  # fmt: skip
 
@@ -160,7 +163,7 @@ def read_recent(build: Build) -> list[Event]:
     events = []
     for attempt in build.attempts.values():
         events += [event for _, event in attempt.read_events(attempt.tail_offset(64 * 1024))]
-    return sorted(events, key=lambda event: event.time) + build.events
+    return sorted([*events, *build.events], key=lambda event: event.time)
 
 
 def summarise(events: list[Event]) -> dict[str, Any]:

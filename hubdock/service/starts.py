@@ -8,10 +8,12 @@ import logging
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from hubdock.core.errors import BuildError, HubDockError
+from hubdock.core.errors import BuildError, BuildTimeout, HubDockError
 from hubdock.core.events import Phase
 from hubdock.core.options import Options
-from hubdock.engine.builds import Build
+from hubdock.core.text import format_seconds
+from hubdock.engine.build import Build
+from hubdock.engine.builds import Builds
 from hubdock.service.hub import HubAPI
 
 log = logging.getLogger("hubdock")
@@ -37,8 +39,9 @@ class Start:
 class Starts:
     """The starts under way, by user and build. A token is held only while its start runs, in memory alone."""
 
-    def __init__(self, hub: HubAPI) -> None:
-        self.hub = hub
+    def __init__(self, hub: HubAPI, builds: Builds) -> None:
+        self.hub, self.builds = hub, builds
+        self._leaving: set[asyncio.Task[None]] = set()
         self._starts: dict[tuple[str, str], Start] = {}
 
     def find(self, user: str, build: str) -> Start | None:
@@ -60,7 +63,7 @@ class Starts:
 
     async def _run(self, start: Start, token: str) -> None:
         try:
-            await start.build.done.wait()
+            await self._wait(start)
             if start.build.error is not None:
                 raise start.build.error
             await self._launch(start, token)
@@ -70,6 +73,18 @@ class Starts:
         except Exception:
             log.exception("start of %s by %s", start.server, start.user)
             start.error, start.phase = BuildError("The server could not be started. Tell an administrator."), Phase.FAILED
+
+    async def _wait(self, start: Start) -> None:
+        """Wait for a build, within this start's own limit: for others it goes on."""
+        try:
+            async with asyncio.timeout(self.builds.settings.wait_timeout):
+                await start.build.done.wait()
+        except TimeoutError:
+            leaving = asyncio.create_task(self.builds.leave(start.build, start.user))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            limit = format_seconds(self.builds.settings.wait_timeout)
+            raise BuildTimeout(f"The build was not done within {limit}, its turn in the queue included. Start again, or ask an administrator.") from None
 
     async def _launch(self, start: Start, token: str) -> None:
         """Ask for the server. The hub answers late, so the page is sent on as soon as the hub shows the server."""

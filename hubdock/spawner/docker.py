@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -97,7 +98,8 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
                 labels[GPU_LABEL] = ",".join(devices)
                 host["device_requests"] = [make_device_request(devices, wanted, self.gpu_driver == "cdi")]
             try:
-                self.extra_host_config = {**await _value(self, stock[0]), **host}
+                given = await _value(self, stock[0])
+                self.extra_host_config = {**given, **host, "security_opt": make_security_opt(given.get("security_opt"))}
                 kwargs = await _value(self, stock[1])
                 self.extra_create_kwargs = {**kwargs, "labels": {**kwargs.get("labels", {}), **{name: _literal(value) for name, value in labels.items()}}}
                 return await super().create_object()
@@ -146,6 +148,13 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
             return ""
         tail = make_tail(text.decode("utf-8", "replace"), 8)
         return f"Its last words: {tail}" if tail else ""
+
+
+def make_security_opt(given: Sequence[str] | None) -> list[str]:
+    """Return a server's security options: the admin's, and no new privileges (no setuid program of an image makes its user root) unless those say
+    how it is to be: ``no-new-privileges:false`` for a team that wants sudo."""
+    options = list(given or ())
+    return options if any(option.startswith("no-new-privileges") for option in options) else [*options, "no-new-privileges"]
 
 
 async def _value(spawner: Any, setting: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import httpx
 from jupyterhub.spawner import Spawner
 from tornado.web import HTTPError
-from traitlets import Bool, Unicode, default
+from traitlets import Bool, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from hubdock.core.errors import BuildError, ConfigError, HubDockError, LaunchError, from_dict
+from hubdock.core.errors import BuildError, ConfigError, HubDockError, LaunchError, QueueFull, from_dict
+from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, flatten_form, parse_options
 from hubdock.drivers.secrets import read_secret
 from hubdock.spawner.client import ServiceClient
@@ -55,6 +56,10 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         True,
         help="""Leave an optional import out of Jupyter's boot, which takes over a second (jsonschema's check of ``iri`` formats). Kernels are not
         touched. Default: True.""",
+    ).tag(config=True)
+    queue_patience = Float(
+        30.0, min=0, help="""Seconds that a start may wait for its turn to build. Then the hub answers 503 and the build goes on: a start that waits takes
+        one of the hub's ``concurrent_spawn_limit``. Starts from hubdock's page wait there, and take none. Default: 30."""
     ).tag(config=True)
     offers_gpu = Bool(False, help="""Show a field for GPUs in the hub's own form. Default: False.""").tag(config=True)
 
@@ -146,12 +151,27 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         for notice in answer["build"]["notices"]:
             self.start_progress.say(notice)
         try:
-            async for event in client.stream(self.build_id):
-                self.start_progress.take(event)
+            async with asyncio.timeout(None) as patience:
+                async for event in client.stream(self.build_id):
+                    self.start_progress.take(event)
+                    self._set_patience(patience, event)
+        except TimeoutError:
+            raise QueueFull(
+                f"Your build waits for its turn: {self.start_progress.position}. It goes on without you; start again when it is done. hubdock's own page waits for you."
+            ) from None
         except asyncio.CancelledError:
             with contextlib.suppress(HubDockError):
                 await asyncio.shield(client.leave(self.build_id, self.user.name))
             raise
+
+    def _set_patience(self, patience: asyncio.Timeout, event: Event) -> None:
+        """A start that only waits for its turn gives its place among the hub's own starts back: ``concurrent_spawn_limit`` counts it."""
+        if event.kind is not Kind.PHASE or not event.part:
+            return
+        if event.phase is not Phase.QUEUED:
+            patience.reschedule(None)
+        elif patience.when() is None:
+            patience.reschedule(asyncio.get_running_loop().time() + self.queue_patience)
 
     async def start(self) -> Any:
         """Have the image made, launch it, and return when it answers."""

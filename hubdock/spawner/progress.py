@@ -21,6 +21,7 @@ class Progress:
         self.messages: list[dict[str, Any]] = []
         self.dropped = 0
         self.percent = 0
+        self.position = ""
         self._parts: dict[str, float] = {}
         self._shares: dict[str, float] = {}
         self._news = asyncio.Event()
@@ -45,6 +46,8 @@ class Progress:
             self._parts[event.part] = event.percent
         if event.kind is Kind.PHASE and event.phase is Phase.READY and event.part:
             self._parts[event.part] = 100.0
+        if event.kind is Kind.PHASE and event.phase is Phase.QUEUED and event.part:
+            self.position = event.message
         total = sum(self._shares.values()) or 1.0
         done = sum(share * self._parts.get(name, 0.0) / 100.0 for name, share in self._shares.items())
         self.percent = max(self.percent, int(_BUILD_END * done / total))

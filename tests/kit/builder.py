@@ -12,7 +12,7 @@ from hubdock.core.events import Phase
 from hubdock.core.naming import make_tag
 from hubdock.core.options import parse_options
 from hubdock.engine.assembly import Assembly
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
 from hubdock.engine.engine import Engine
 from tests.kit.hub import find_base

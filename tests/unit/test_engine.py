@@ -20,7 +20,7 @@ from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.tree import Tree, TreeEntry
 from hubdock.drivers import process
 from hubdock.drivers.context import Context, add_tree, find_copies
-from hubdock.engine.builds import Build
+from hubdock.engine.build import Build
 from hubdock.engine.launch import SHORT_KEY, _distinct
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.engine.tasks import Attempt, Reporter
@@ -65,7 +65,7 @@ async def test_a_reader_gets_everything_to_the_end(tmp_path: Path) -> None:
     build, _ = make_build(tmp_path, {"environment": 2, "image": 1})
     build.tell(Phase.BUILDING, "whole")
     build.done.set()
-    assert [message for _, message in await collect(build)] == ["environment 0", "environment 1", "image 0", "whole"]
+    assert [message for _, message in await collect(build)] == ["environment 0", "image 0", "environment 1", "whole"]
 
 
 async def test_a_reader_goes_on_from_anywhere(tmp_path: Path) -> None:

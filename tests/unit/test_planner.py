@@ -263,7 +263,7 @@ async def test_a_launch_is_of_what_its_user_chose(team: Team, engine: EmptyEngin
     assert main.users == {"alice", "bob"} and {build.assembly.image for build in made} == {main.assembly.image}
     for build in builds.by_id.values():
         build.done.set()
-    builds.pool.shutdown()
+    builds.runner.pool.shutdown()
 
 
 REFUSED: list[tuple[dict[str, str | bytes], dict[str, Any], type[HubDockError], str]] = [

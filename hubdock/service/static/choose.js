@@ -34,3 +34,24 @@ repo.addEventListener("input", () => {
   timer = setTimeout(() => listBranches().catch(() => (told.textContent = "")), 400);
 });
 if (repo.value && !list.children.length) listBranches().catch(() => (told.textContent = ""));
+
+// A full queue: the same choice is sent again until there is room, or somebody stops it or types.
+const form = document.getElementById("choose");
+if (form.dataset.retry) {
+  const waiting = document.getElementById("retry");
+  let left = Number(form.dataset.retry);
+  waiting.hidden = false;
+  const ticking = setInterval(() => {
+    left -= 1;
+    document.getElementById("retry-seconds").textContent = left;
+    if (left > 0) return;
+    clearInterval(ticking);
+    form.requestSubmit(document.getElementById("start"));
+  }, 1000);
+  const stop = () => {
+    clearInterval(ticking);
+    waiting.hidden = true;
+  };
+  document.getElementById("retry-stop").addEventListener("click", stop);
+  form.addEventListener("input", stop);
+}
