@@ -11,6 +11,7 @@ import docker
 import pytest
 
 from config.demo.server import Server
+from tests.kit.faces import Faces
 from tests.kit.hub import Hub, find_base, find_gateway, find_proxy
 from tests.kit.repos import Project
 
@@ -39,6 +40,14 @@ def server(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPath
     running.shutdown()
 
 
+@pytest.fixture(scope="session")
+def locked(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second one, which wants a password that the shared hub does not have."""
+    running = Server(tmp_path_factory.mktemp("locked"), find_gateway(), password="team:only-for-tests").start()
+    yield running
+    running.shutdown()
+
+
 @pytest.fixture
 def project(server: Server, tmp_path: Path) -> Project:
     """A new, empty repository."""
@@ -52,7 +61,7 @@ def gpus() -> Iterator[list[str]]:
     CDI.parent.mkdir(parents=True, exist_ok=True)
     CDI.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "hubdock.test/gpu", "devices": devices}))
     yield ["hubdock.test/gpu=0", "hubdock.test/gpu=1"]
-    CDI.unlink()
+    CDI.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +73,10 @@ def leased(docker_engine: docker.DockerClient, gpus: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def hub_settings(server: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
+def hub_settings(server: Server, locked: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
     return {
         "HubDock": {
-            "allowed_hosts": [server.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0,
+            "allowed_hosts": [server.url, locked.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0,
             "base_images": {"other": find_base()},
         },
         "HubDockSpawner": {"gpu_devices": gpus},
@@ -86,3 +95,13 @@ def hub(docker_engine: docker.DockerClient, hub_settings: dict[str, dict[str, ob
         running.stop()
         running.clean()
         shutil.rmtree(running.state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def faces(hub: Hub, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
+    """A user at every face of the shared hub, with a running server that must go on whatever is typed."""
+    project = Project(server, tmp_path_factory.mktemp("faces"), "faces")
+    project.write_all({"README.md": "it goes on"}).commit()
+    made = Faces(hub, project.url)
+    yield made
+    made.close()
