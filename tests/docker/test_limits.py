@@ -32,6 +32,16 @@ def test_cpu_memory_and_shm(hub: Hub, plain: Project) -> None:
     server.stop()
 
 
+def test_no_new_privileges(hub: Hub, plain: Project) -> None:
+    """A setuid program that an image brings makes nobody root."""
+    server = hub.start_server("alice", "privileges", {"repo": plain.url, "ref": "main"})
+    assert server.container.attrs["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    assert server.run("grep NoNewPrivs /proc/1/status").split() == ["NoNewPrivs:", "1"]
+    server.container.exec_run(["sh", "-c", "cp /usr/bin/id /usr/local/bin/rooted && chmod 4755 /usr/local/bin/rooted"], user="0:0")
+    assert server.run("rooted -u") == "1000"
+    server.stop()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [("cpu", "2.5", "the limit is 2"), ("memory", "3G", "the limit is 2G"), ("shm", "1G", "the limit is 256M"), ("gpu", "3", "at most 2"), ("gpu", "-1", "whole number"), ("cpu", "NaN", "between")],

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dockerspawner import DockerSpawner
 from tornado.web import HTTPError
 
 from hubdock.core.errors import ConfigError, GPUUnavailable, InvalidRef
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.service import lock
 from hubdock.spawner import form
+from hubdock.spawner.docker import HubDockSpawner, make_security_opt
 from hubdock.spawner.form import FormMemory, render_form
 from hubdock.spawner.mixin import make_hub_error
 from hubdock.spawner.progress import KEEP, Progress
@@ -138,6 +140,41 @@ def test_errors_become_the_hub_s_own(error: Any, status: int) -> None:
     assert isinstance(found, HTTPError) and found.status_code == status
     assert (getattr(found, "jupyterhub_message", "") or found.message) == str(error)  # type: ignore[attr-defined]  # 5.x, 6.x
     assert str(found)  # a message with % must not break the log
+
+
+# --- what the stock spawner is given ---
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (None, ["no-new-privileges"]),
+        (["seccomp=unconfined"], ["seccomp=unconfined", "no-new-privileges"]),
+        (["no-new-privileges:false"], ["no-new-privileges:false"]),
+        (("no-new-privileges=true", "label=disable"), ["no-new-privileges=true", "label=disable"]),
+    ],
+)
+def test_servers_gain_no_privileges_unless_the_admin_says_so(given: Any, options: list[str]) -> None:
+    assert make_security_opt(given) == options
+
+
+@pytest.mark.parametrize("callable_", [False, True])
+async def test_the_admin_s_host_configuration_is_kept(monkeypatch: pytest.MonkeyPatch, callable_: bool) -> None:
+    admin = {"pids_limit": 4096, "security_opt": ["apparmor=unconfined"]}
+    seen: list[Any] = []
+
+    async def create(self: Any) -> None:
+        seen.append(self.extra_host_config)
+
+    monkeypatch.setattr(DockerSpawner, "create_object", create)
+    spawner = HubDockSpawner(_mock=True, extra_host_config=(lambda spawner: admin) if callable_ else admin)
+    spawner.launch = {"labels": {}, "resources": {"memory": 1024**3}}
+    before = spawner.extra_host_config
+    await spawner.create_object()
+    assert seen == [
+        {"pids_limit": 4096, "auto_remove": False, "mem_limit": 1024**3, "security_opt": ["apparmor=unconfined", "no-new-privileges"]}
+    ]
+    assert spawner.extra_host_config == before and admin["security_opt"] == ["apparmor=unconfined"]
 
 
 # --- one service for each state directory ---
