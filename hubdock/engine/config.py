@@ -206,6 +206,10 @@ class HubDock(Configurable):
             _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file"}, {"password_file", "key_file"})
         for entry in self.index_credentials:
             _check_origin("index_credentials", entry, {"origin", "username", "password_file"}, {"password_file"})
+            if any(not word or re.search(r"\s", word) for word in (str(entry.get("username", "")), read_secret(str(entry["password_file"])))):
+                raise ConfigError(
+                    f"HubDock.index_credentials: {entry['origin']} needs a “username” (__token__ for many indexes), and neither it nor the password can hold a space."
+                )
         self._check_data()
         for url in self.indexes:
             if not re.match(r"https?://[^/\s@]+(/[^\s@]*)?$", url):
@@ -215,8 +219,8 @@ class HubDock(Configurable):
         if self.extra_ca_certificates and not Path(self.extra_ca_certificates).is_file():
             raise ConfigError(f"HubDock.extra_ca_certificates: {self.extra_ca_certificates} is not a file.")
         for prefix, options in self.dvc_remotes.items():
-            if "://" not in prefix:
-                raise ConfigError(f"HubDock.dvc_remotes: {prefix!r} must be the start of a URL, such as s3://bucket/.")
+            if not re.match(r"[a-z][a-z0-9+.-]*://[^/]", prefix):  # a scheme alone would give its options to whatever a repository names
+                raise ConfigError(f"HubDock.dvc_remotes: {prefix!r} must be the start of a URL with its host or bucket, such as s3://bucket/.")
             for name, value in options.items():
                 if not is_literal(read_secret(str(value)) if name.endswith("_file") else str(value)):
                     raise ConfigError(f"HubDock.dvc_remotes: {name!r} of {prefix!r} holds “%(”, which DVC's configuration can't take as it is. Choose another value.")

@@ -93,7 +93,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"extra_index_urls": ["https://[a.org/simple x"]}, "http(s) addresses"),
     ({"extra_ca_certificates": "/nowhere"}, "/nowhere is not a file"),
     ({"proxies": {"ftp_proxy": "x"}}, "proxies"),
+    ({"index_credentials": [{"origin": "https://a.org", "password_file": "SECRET"}]}, "https://a.org needs a “username” (__token__ for many"),
+    ({"index_credentials": [{"origin": "https://a.org", "username": "a b", "password_file": "SECRET"}]}, "https://a.org needs a “username”"),
     ({"dvc_remotes": {"team": {}}}, "'team' must be the start of a URL"),
+    ({"dvc_remotes": {"https://": {"password": "x"}}}, "'https://' must be the start of a URL with its host or bucket"),
+    ({"dvc_remotes": {"s3:///": {"profile": "x"}}}, "'s3:///' must be the start of a URL with its host or bucket"),
     ({"dvc_remotes": {"s3://team/": {"secret_access_key_file": "/nowhere"}}}, "/nowhere can't be read"),
     ({"dvc_remotes": {"s3://team/": {"region": "x", "secret_access_key": "pa55%(x)s"}}}, "'secret_access_key' of 's3://team/' holds “%(”"),
 ]
@@ -132,6 +136,15 @@ def test_the_data_that_can_t_be_had_is_named_with_the_file_that_tracks_it() -> N
     listener.answer = {"missing": ["a"], "count": 1}
     error = step_data._name_failure(spec, listener, "the log")
     assert isinstance(error, DataError) and error.file == "a.dvc" and "1 file of the data could not be fetched from https://***@dvc.example.org/x: a." in error.message
+
+
+def test_a_password_that_a_netrc_can_t_hold(secret: str) -> None:
+    entry = {"origin": "https://a.org", "username": "reader", "password_file": secret}
+    assert make(index_credentials=[entry]).index_credentials == [entry]
+    Path(secret).write_text("two words")
+    with pytest.raises(ConfigError, match="neither it nor the password can hold a space") as caught:
+        make(index_credentials=[entry])
+    assert "two words" not in str(caught.value)
 
 
 def test_credentials_are_for_one_origin(secret: str) -> None:
