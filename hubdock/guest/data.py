@@ -4,10 +4,13 @@
 can change an object that others read.
 """
 
+import contextlib
 import json
 import os
+import re
 
 STORE = "/hubdock/data/"
+UNSAFE = re.compile(r'[\x00-\x1f"]|%\(')  # what would end a quoted value of DVC's configuration, or mean another option
 HEADER = "# Written by hubdock at each start, unless you change this line.\n"
 
 
@@ -43,7 +46,8 @@ def link(workspace, document, before):
         make_link(f"{workspace}/{path}", target, made)
     for out in outs:
         if out["oid"].endswith(".dir") and not out["files"]:
-            os.makedirs(f"{workspace}/{out['path']}", exist_ok=True)
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                os.makedirs(f"{workspace}/{out['path']}", exist_ok=True)
         fill_cache(f"{workspace}/{find_root(out['path'], roots)}", mount, out, made)
 
 
@@ -59,7 +63,7 @@ def make_link(place, target, made):
     if directory not in made:
         try:
             os.makedirs(directory, exist_ok=True)
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             return
         made.add(directory)
     try:
@@ -98,6 +102,10 @@ def configure(workspace, roots):
                     continue
         except FileNotFoundError:
             os.makedirs(directory, exist_ok=True)
-        text = f"[cache]\n    dir = cache\n    type = symlink\n[core]\n    analytics = false\n    check_update = false\n    site_cache_dir = {directory}/tmp/site\n"
+        except NotADirectoryError:
+            continue
+        text = "[cache]\n    dir = cache\n    type = symlink\n[core]\n    analytics = false\n    check_update = false\n"
+        if not UNSAFE.search(directory):
+            text += f'    site_cache_dir = "{directory}/tmp/site"\n'
         with open(path, "w", encoding="utf-8") as file:
             file.write(HEADER + text)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 RUN = "/hubdock/run"
-EXCLUDE = [".hubdock-seeding", "HUBDOCK.md"]
+EXCLUDE = ["/HUBDOCK.md"]
 
 
 class Git:

@@ -4,6 +4,7 @@ A new volume is seeded. A later start on a newer commit moves a clean workspace 
 checked out is left alone, which is told in the log and in ``HUBDOCK.md``.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import data
 import gitdir
 
 CODE = "/hubdock/code"
-MARK, NOTICE = ".hubdock-seeding", "HUBDOCK.md"
+MARK, NOTICE = ".git/hubdock/seeding", "HUBDOCK.md"  # no repository can bring the mark: git tracks nothing in .git
+TITLE = "# Your work was left as it is\n"
 
 
 def say(text):
@@ -26,25 +28,25 @@ def prepare(document):
     """Seed the workspace or bring it up to date, and return an exit code."""
     workspace = document["workspace"]
     began = time.monotonic()
-    clear_mark(workspace)
-    entries = [name for name in os.listdir(workspace) if name not in {"lost+found", NOTICE}]
-    notice = ""
-    if not entries:
+    fresh = clear_interrupted(workspace) or not [name for name in os.listdir(workspace) if name not in {"lost+found", NOTICE}]
+    middle = began
+    if fresh:
         seed(workspace, document)
-        fresh = True
-    elif os.path.isdir(f"{workspace}/.git") and "commit" in document:
-        notice, fresh = update(workspace, document), False
-    else:
-        fresh = False
-        notice = "The workspace has files but no .git of its own, so it was left as it is." if "commit" in document else ""
-    middle = time.monotonic()
-    state = read_state(workspace)
-    if "commit" in document and os.path.isdir(f"{workspace}/.git") and not notice:
-        data.link(workspace, document, state.get("data"))
-        state["data"] = (document.get("data") or {}).get("current")
-        write_state(workspace, state)
-    write_notice(workspace, notice)
-    drop_mark(workspace)
+        middle = time.monotonic()
+        link_data(workspace, document)
+        write_notice(workspace, "")
+        drop_mark(workspace)
+    elif "commit" in document:
+        notice = "The workspace has files but no .git of its own, so it was left as it is."
+        try:  # a full disk, or a file where a directory was: only in the server can its user mend that
+            if os.path.isdir(f"{workspace}/.git"):
+                notice = update(workspace, document)
+                middle = time.monotonic()
+                if not notice and gitdir.Git(workspace).read("rev-parse", "--quiet", "--verify", "HEAD") == document["commit"]:
+                    link_data(workspace, document)
+            write_notice(workspace, notice)
+        except (OSError, RuntimeError) as error:
+            say(f"the workspace could not be brought up to date, and was left as it is: {error}")
     ended = time.monotonic()
     say(f"workspace {'made' if fresh else 'opened'} in {ended - began:.2f} s (code {middle - began:.2f}, data {ended - middle:.2f})")
     if "commit" in document:
@@ -52,28 +54,42 @@ def prepare(document):
     return 0
 
 
+def link_data(workspace, document):
+    """Link the data of the document's commit, which the workspace is on: the data of another would not be what its .dvc files name."""
+    if "commit" not in document:
+        return
+    state = read_state(workspace)
+    data.link(workspace, document, state.get("data"))
+    write_state(workspace, {**state, "data": (document.get("data") or {}).get("current")})
+
+
 # --- a half-made workspace is made again: nobody could reach it before it was whole ---
 
 
-def clear_mark(workspace):
-    """Empty a workspace whose seeding was interrupted."""
-    if not os.path.lexists(f"{workspace}/{MARK}"):
-        return
-    for name in os.listdir(workspace):
-        path = f"{workspace}/{name}"
-        if name != MARK:
+def clear_interrupted(workspace):
+    """Empty a workspace whose seeding was interrupted, but for the mark that says so. Return whether it was."""
+    mark = f"{workspace}/{MARK}"
+    if not os.path.lexists(mark):
+        return False
+    for directory in (workspace, f"{workspace}/.git", f"{workspace}/.git/hubdock"):
+        for name in os.listdir(directory):
+            path = f"{directory}/{name}"
+            if name == "lost+found" or mark == path or mark.startswith(f"{path}/"):
+                continue
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-    os.unlink(f"{workspace}/{MARK}")
+    return True
 
 
 def drop_mark(workspace):
-    try:
-        os.unlink(f"{workspace}/{MARK}")
-    except FileNotFoundError:
-        return
+    """Say that the workspace is whole; without a commit nothing else is in ``.git``."""
+    os.unlink(f"{workspace}/{MARK}")
+    with contextlib.suppress(OSError):
+        os.rmdir(f"{workspace}/.git/hubdock")
+        os.rmdir(f"{workspace}/.git")
 
 
 def seed(workspace, document):
+    os.makedirs(f"{workspace}/{os.path.dirname(MARK)}", exist_ok=True)
     with open(f"{workspace}/{MARK}", "w", encoding="utf-8"):
         pass
     if os.path.isdir(CODE):
@@ -122,6 +138,8 @@ def update(workspace, document):
         return f"{wanted} has commits here that the remote does not have, and the remote has newer ones. It was left as it is: `git pull --rebase` joins them."
     if git.read("status", "--porcelain", "--untracked-files=no"):
         return f"{wanted} has newer commits on the remote, but files are changed here. It was left as it is: commit, then `git pull`."
+    rules = git.read("ls-files", "-z", "--", ":(glob)**/.gitignore", ":(glob)**/.gitattributes", raw=True).split(b"\0")
+    gitdir.add_contents(workspace, workspace, rules)  # git reads those of both commits from its objects, and would end half-way without one
     gitdir.add_contents(workspace, CODE, git.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", "HEAD", target, raw=True).split(b"\0"))
     if not git.succeeds("merge", "--ff-only", "--quiet", "--no-stat", target):
         return f"{wanted} has newer commits on the remote, but untracked files are in their way. It was left as it is: move them, then `git pull`."
@@ -131,16 +149,20 @@ def update(workspace, document):
 
 
 def write_notice(workspace, notice):
+    """Keep the file that tells of work that was left alone. One that somebody else wrote stays."""
     path = f"{workspace}/{NOTICE}"
-    if not notice:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
+    if notice:
+        say(notice)
+    if os.path.lexists(path):
+        if os.path.islink(path) or not os.path.isfile(path):
             return
-        return
-    say(notice)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"# Your work was left as it is\n\n{notice}\n\nThis file is not part of the repository; it goes away at the next start that finds nothing to say.\n")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline() != TITLE:
+                return
+        os.unlink(path)
+    if notice:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"{TITLE}\n{notice}\n\nThis file is not part of the repository; it goes away at the next start that finds nothing to say.\n")
 
 
 def read_state(workspace):

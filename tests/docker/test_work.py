@@ -133,7 +133,7 @@ def test_a_tag_is_a_commit_and_an_interrupted_seeding_is_done_again(hub: Hub, pr
     project.git("push", "--quiet", "origin", "v1")
     server = hub.start_server("carol", "tag", {"repo": project.url, "ref": "v1"})
     assert server.run("git branch --show-current; git describe --tags") == "v1"
-    server.run("rm -rf .git file1.txt; touch .hubdock-seeding")
+    server.run("rm -rf .git file1.txt; mkdir -p .git/hubdock; touch .git/hubdock/seeding")
     server.stop()
     server = hub.start_server("carol", "tag", {"repo": project.url, "ref": "v1"})
     assert server.run("cat file1.txt; git status --short; ls -a | grep -c seeding || true") == "1\n0"
