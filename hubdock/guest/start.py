@@ -36,17 +36,24 @@ def write_git_config(author):
 
 
 def seed_home(home):
-    """Copy what ``.hubdock.yml`` puts into the home, where it is not there yet: the home is a volume, which hides what the image has in it."""
+    """Copy what ``.hubdock.yml`` puts into the home, where it is not there yet: the home is a volume, which hides what the image has in it.
+
+    What can't be copied is told and left out. A full disk, or a file where a directory is wanted, is mended in the server, which must start.
+    """
     for directory, _, names in os.walk(HOME_SEED):
         target = os.path.normpath(os.path.join(home, os.path.relpath(directory, HOME_SEED)))
-        os.makedirs(target, exist_ok=True)
         for name in names:
             source, place = os.path.join(directory, name), os.path.join(target, name)
             if os.path.lexists(place):
                 continue
-            with open(source, "rb") as old, open(place, "wb") as new:
-                new.write(old.read())
-            os.chmod(place, os.stat(source).st_mode & 0o777)
+            try:
+                os.makedirs(target, exist_ok=True)
+                with open(source, "rb") as old, open(f"{place}.hubdock", "wb") as new:
+                    new.write(old.read())
+                os.chmod(f"{place}.hubdock", os.stat(source).st_mode & 0o777)
+                os.rename(f"{place}.hubdock", place)
+            except OSError as error:
+                print(f"hubdock: {place} could not be put into the home: {error}", file=sys.stderr)
 
 
 def make_environment(document):

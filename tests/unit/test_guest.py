@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hubdock.guest import data, later
+from hubdock.guest import data, later, start
 
 FILE, TREE, OLD = "a" * 32, "b" * 32 + ".dir", "c" * 32
 
@@ -73,3 +73,24 @@ def test_each_project_learns_the_hashes_of_its_own(tmp_path: Path, mount: str, m
         ".": [[f"{workspace}/top", "md5", FILE]],
         "a": [[f"{workspace}/a/tree/x/y", "md5", FILE], [f"{workspace}/a/b/old", "md5-dos2unix", OLD]],
     }
+
+
+def test_a_home_is_given_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its user did to it, the server starts."""
+    seed, home = tmp_path / "seed", tmp_path / "home"
+    for name in ("a/run.sh", "b/x", "c/x", "d"):
+        (seed / name).parent.mkdir(parents=True, exist_ok=True)
+        (seed / name).write_text("new")
+    (seed / "a/run.sh").chmod(0o755)
+    (seed / "e").symlink_to("nowhere")
+    (home / "c").mkdir(parents=True)
+    (home / "c/x").write_text("mine")
+    (home / "b").write_text("a file where a directory is wanted")
+    monkeypatch.setattr(start, "HOME_SEED", str(seed))
+    start.seed_home(str(home))
+    assert {str(path.relative_to(home)): path.read_text() for path in home.rglob("*") if path.is_file()} == {
+        "a/run.sh": "new", "b": "a file where a directory is wanted", "c/x": "mine", "d": "new",
+    }  # fmt: skip
+    assert os.access(home / "a/run.sh", os.X_OK)
+    said = capsys.readouterr().err
+    assert f"{home}/b/x could not be put into the home" in said and f"{home}/e could not be put" in said
