@@ -65,8 +65,11 @@ def parse_options(raw: object) -> Options:
 def flatten_form(form: Mapping[str, list[str]]) -> dict[str, str]:
     """Return the one value of each hubdock field of a submitted form; fields of the hub itself are left out.
 
-    Raises InvalidOption for a repeated field.
+    Raises InvalidOption for a repeated field, and for one that would choose an image or a commit.
     """
+    for name in _REFUSED:
+        if form.get(name):
+            raise InvalidOption(_REFUSED[name], field=name)
     values = {}
     for name in FIELDS:
         given = form.get(name) or []

@@ -96,6 +96,18 @@ def parse_repo_url(text: object) -> RepoURL:
     return _parse_full(text)
 
 
+def drop_credentials(text: str) -> str:
+    """Return what was typed as an address without the user name and password in it: forms show it again, and remember it."""
+    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, _ = authority.rpartition("@")
+    if at and (":" in user.partition("@")[0] or scheme.strip().lower() in {"http", "https"}):
+        return f"{scheme}{mark}{rest[len(user) + 1 :]}"
+    if re.match(r"[^/@]*:(?!\d*(?:/|$))[^@]*/", rest) and "@" in rest:  # a password with a slash in it
+        return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+    return text
+
+
 def _parse_short(text: str) -> RepoURL:
     if "::" in text:
         raise _invalid("This transport is not accepted. Use https:// or ssh://, " + _EXAMPLE + ".")

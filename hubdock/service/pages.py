@@ -15,7 +15,7 @@ from hubdock.core.errors import CapacityError, HubDockError, QueueFull
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import FIELDS, Options, flatten_form, parse_options
-from hubdock.core.repo import parse_repo_url
+from hubdock.core.repo import drop_credentials, parse_repo_url
 from hubdock.core.resources import format_bytes
 from hubdock.engine.build import Build
 from hubdock.service.base import BaseHandler
@@ -61,21 +61,25 @@ class ChooseHandler(PageHandler):
         await self.show(values, list_now=bool(values["repo"]))
 
     async def post(self) -> None:
-        values = {name: (self.get_body_arguments(name) or [""])[-1] for name in FIELDS}
+        form = self.read_form()
+        values = {name: form.get(name, [""])[-1] for name in FIELDS}
         if self.get_body_argument("list", None) is not None:
             await self.show(values, list_now=True)
             return
         try:
-            options, server, build = await self.begin()
+            options, server, build = await self.begin(form)
         except HubDockError as error:
             await self.show(values, error=error, list_now=False)
             return
         self.state.starts.begin(self.name, self.user_token, server, options, build)
         self.redirect(f"{self.state.prefix}builds/{build.identity}", status=303)
 
-    async def begin(self) -> tuple[Options, str, Build]:
+    def read_form(self) -> dict[str, list[str]]:
+        """Return the submitted fields as they are; what is no text is refused with the rest, and not before."""
+        return {name: [value.decode("utf-8", "replace") for value in given] for name, given in self.request.body_arguments.items()}
+
+    async def begin(self, form: Mapping[str, list[str]]) -> tuple[Options, str, Build]:
         """Return what was chosen, the name of its server, and its build. Raises HubDockError with the field at fault."""
-        form = {name: [value.decode("utf-8", "replace") for value in given] for name, given in self.request.body_arguments.items()}
         options = parse_options(flatten_form(form))
         assembly = await self.engine.plan(options, new_must_be_new=True)
         self.state.metrics.plans.labels("ready" if assembly.plan.ready else "build").inc()
@@ -92,7 +96,7 @@ class ChooseHandler(PageHandler):
         if isinstance(error, CapacityError):
             self.set_header("Retry-After", str(RETRY))
         self.render_page(
-            "choose.html", error.status if error else 200, values=values, error=error, retry=RETRY if isinstance(error, QueueFull) else 0, refs=refs, limits=self.engine.settings.limits,
+            "choose.html", error.status if error else 200, values={name: drop_credentials(value) for name, value in values.items()}, error=error, retry=RETRY if isinstance(error, QueueFull) else 0, refs=refs, limits=self.engine.settings.limits,
             recent=await self._find_recent(), servers=await self._find_servers(),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from hubdock.core.options import FIELDS
+from hubdock.core.repo import drop_credentials
 
 MOST = 10_000
 _environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -21,8 +22,8 @@ class FormMemory:
         self._values: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     def keep(self, user: str, values: Mapping[str, str]) -> None:
-        """Remember the known fields, shortened."""
-        self._values[user] = {name: str(values[name])[:2048] for name in FIELDS if values.get(name)}
+        """Remember the known fields, shortened, and never a password."""
+        self._values[user] = {name: drop_credentials(str(values[name]))[:2048] for name in FIELDS if values.get(name)}
         self._values.move_to_end(user)
         while len(self._values) > MOST:
             self._values.popitem(last=False)
@@ -33,5 +34,6 @@ class FormMemory:
 
 
 def render_form(values: Mapping[str, str], offers_gpu: bool) -> str:
-    """Return the form's fields as HTML, every value escaped."""
-    return _environment.get_template("hubdock_form.html").render(values={name: values.get(name, "") for name in FIELDS}, offers_gpu=offers_gpu)
+    """Return the form's fields as HTML, every value escaped, and without the passwords that a link may carry."""
+    shown = {name: drop_credentials(values.get(name, "")) for name in FIELDS}
+    return _environment.get_template("hubdock_form.html").render(values=shown, offers_gpu=offers_gpu)

@@ -105,10 +105,20 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     @default("apply_user_options")
     def _default_apply(self) -> Any:
         def apply(spawner: HubDockMixin, options: dict[str, Any]) -> None:
-            with as_hub_error():
+            try:
                 spawner.chosen = parse_options(options)
+            except HubDockError as error:
+                spawner.forget_options()
+                raise make_hub_error(error) from None
 
         return apply
+
+    def forget_options(self) -> None:
+        """Take refused options out of the hub's database, where it has written them before it asked: there may be a password among them."""
+        self.user_options = {}
+        if self.orm_spawner is not None:
+            self.orm_spawner.user_options = {}
+            self.db.commit()
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:

@@ -15,9 +15,9 @@ DVC = [str(Path(sys.executable).with_name("dvc"))]
 
 
 class Project:
-    """A working copy on this machine, and its repository on the server."""
+    """A working copy on this machine, and its repository on the server. ``push_as`` is ``user:password`` where the server wants one."""
 
-    def __init__(self, server: Server, root: Path, name: str) -> None:
+    def __init__(self, server: Server, root: Path, name: str, push_as: str = "") -> None:
         self.server, self.name = server, name
         self.path = root / f"{name}-{uuid.uuid4().hex[:6]}"
         self.remote_name = self.path.name
@@ -25,7 +25,7 @@ class Project:
         self.url = f"{server.url}/git/{self.remote_name}.git"
         self.path.mkdir(parents=True)
         self.git("init", "--quiet", "-b", "main")
-        self.git("remote", "add", "origin", self.url)
+        self.git("remote", "add", "origin", self.url.replace("://", f"://{push_as}@") if push_as else self.url)
 
     def run(self, *argv: str) -> str:
         """Run a program in the working copy, and return what it prints."""

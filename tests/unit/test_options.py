@@ -108,6 +108,13 @@ def test_forms(form: dict[str, list[str]], values: dict[str, str]) -> None:
     assert flatten_form(form) == values
 
 
+@pytest.mark.parametrize("name", ["image", "commit"])
+def test_what_no_form_may_choose(name: str) -> None:
+    with pytest.raises(InvalidOption, match="can't be chosen") as caught:
+        flatten_form({"repo": [REPO], "ref": ["main"], name: ["x"]})
+    assert caught.value.field == name
+
+
 @pytest.mark.parametrize("count", [2, 1000])
 def test_repeated_fields_are_refused(count: int) -> None:
     with pytest.raises(InvalidOption, match=f"'ref' was sent {count} times") as caught:

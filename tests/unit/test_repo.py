@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubdock.core.errors import ConfigError, HubDockError, InvalidRepoURL, RepoNotAllowed
-from hubdock.core.repo import MAX_URL, RepoPolicy, RepoURL, is_private_address, make_policy, parse_repo_url
+from hubdock.core.repo import MAX_URL, RepoPolicy, RepoURL, drop_credentials, is_private_address, make_policy, parse_repo_url
 
 GOOD = [
     ("https://github.com/team/project", RepoURL("https", "github.com", 443, "team/project")),
@@ -184,6 +184,19 @@ def test_properties_of_an_address() -> None:
         "ssh://[2001:db8::1]:2222", "ssh://git@[2001:db8::1]:2222/team/project.git", "ssh://[2001:db8::1]:2222/team/project",
         "[2001:db8::1]:2222/team/project", "project",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("https://user:tok@host/a", "https://host/a"), ("https://tok@host/a", "https://host/a"), ("HTTP://u:p@ss@host:8080/a", "HTTP://host:8080/a"),
+        ("ssh://git:tok@host/a", "ssh://host/a"), ("ssh://git@host/a", "ssh://git@host/a"), ("git@host:team/a", "git@host:team/a"), ("git@host:a@b", "git@host:a@b"),
+        ("git:tok@host:team/a", "host:team/a"), ("user:tok@host/a", "host/a"), ("https://user:t/k@host/a", "https://host/a"), ("https://host:8443/a@b", "https://host:8443/a@b"),
+        ("https://host/a@b:c", "https://host/a@b:c"), ("main", "main"), ("", ""), ("a@b", "a@b"),
+    ],
+)  # fmt: skip
+def test_a_form_keeps_an_address_without_its_password(typed: str, kept: str) -> None:
+    assert drop_credentials(typed) == kept == drop_credentials(kept)
 
 
 @given(st.text(max_size=80) | st.text(alphabet="https://ab.@:-%2eE\\[]~?#\n\0 ", max_size=40).map(lambda tail: "https://h/" + tail))
