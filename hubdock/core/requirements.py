@@ -224,6 +224,16 @@ def split_git(value: str) -> tuple[str, str, str]:
     return f"{scheme}://{host}{slash}{path}", ref, fragment
 
 
+def pin_git(line: RequirementLine, commit: str) -> str:
+    """Return the requirement that holds a named ``git+`` line to a commit, with its extras and marker: it stands in for the line as a whole."""
+    url, _, fragment = split_git(line.value)
+    head, _, rest = line.text.removeprefix("-e ").partition("git+")
+    extras = re.search(r"\[[^\]]*\]", head) or re.search(r"(?<=[A-Za-z0-9])\[[^\]&]*\]", fragment)
+    kept = "&".join(part for part in fragment.split("&") if part and not part.startswith("egg="))
+    marker = rest.removeprefix(line.value).strip()
+    return f"{line.name}{extras[0] if extras else ''} @ git+{url}@{commit}{'#' + kept if kept else ''}{' ' + marker if marker else ''}"
+
+
 def _is_local(text: str) -> bool:
     if text.startswith(("file:", "./", "../", "/", ".\\", "~")) or text in {".", ".."} or re.match(r"^\.\[", text):
         return True

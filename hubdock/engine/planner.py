@@ -19,7 +19,7 @@ from hubdock.core.plan import Part, Plan, State, find_tensorflow_notice
 from hubdock.core.recipe import Recipe
 from hubdock.core.refs import parse_ref
 from hubdock.core.repo import parse_repo_url
-from hubdock.core.requirements import LineKind, RequirementLine, split_git
+from hubdock.core.requirements import LineKind, RequirementLine, pin_git, split_git
 from hubdock.core.source import Source
 from hubdock.core.text import redact
 from hubdock.drivers import docker, git
@@ -138,12 +138,8 @@ class Planner:
             return (), ()
         with ThreadPoolExecutor(min(8, len(lines))) as pool:
             commits = list(pool.map(self._resolve_source, lines))
-        overrides = []
-        for line, commit in zip(lines, commits, strict=True):
-            url, _, fragment = split_git(line.value)
-            if line.name:
-                overrides.append(f"{line.name} @ git+{url}@{commit}{'#' + fragment if fragment else ''}")
-        return tuple((line.value, commit) for line, commit in zip(lines, commits, strict=True)), tuple(overrides)
+        found = list(zip(lines, commits, strict=True))
+        return tuple((line.value, commit) for line, commit in found), tuple(pin_git(line, commit) for line, commit in found if line.name)
 
     def _resolve_source(self, line: RequirementLine) -> str:
         url, ref, _ = split_git(line.value)

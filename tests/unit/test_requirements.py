@@ -10,10 +10,11 @@ import pytest
 import uv
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from hubdock.core.apt import parse_apt
 from hubdock.core.errors import RecipeError
-from hubdock.core.requirements import LineKind, RequirementLine, decode_text, parse_requirements, resolve_path, split_git
+from hubdock.core.requirements import LineKind, RequirementLine, decode_text, parse_requirements, pin_git, resolve_path, split_git
 
 K = LineKind
 SHA = "a" * 40
@@ -321,3 +322,20 @@ def test_apt_not_utf8() -> None:
 
 def test_text_is_decoded_without_its_mark() -> None:
     assert decode_text("x", "\ufeffä".encode()) == "ä"
+
+
+@pytest.mark.parametrize(
+    ("text", "pinned"),
+    [
+        ("x @ git+https://a.org/x@main", f"x @ git+https://a.org/x@{SHA}"),
+        ("X_y[e, f]@git+https://a.org/x.git", f"x-y[e, f] @ git+https://a.org/x.git@{SHA}"),
+        ("x[e] @ git+https://a.org/x@v1#subdirectory=lib ; python_version>'3'", f"x[e] @ git+https://a.org/x@{SHA}#subdirectory=lib ; python_version>'3'"),
+        ("-e git+https://a.org/x@main#egg=x[e]&subdirectory=lib", f"x[e] @ git+https://a.org/x@{SHA}#subdirectory=lib"),
+        ("git+https://a.org/x@main#egg=x", f"x @ git+https://a.org/x@{SHA}"),
+    ],
+)
+def test_a_git_requirement_at_its_commit_is_still_all_of_it(text: str, pinned: str) -> None:
+    """uv takes an override instead of the whole requirement: one without the extras would leave their packages out."""
+    (line,) = parse_requirements("requirements.txt", text.encode())
+    assert pin_git(line, SHA) == pinned
+    assert Requirement(pinned).name == line.name
