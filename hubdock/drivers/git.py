@@ -2,7 +2,8 @@
 
 Called with ``--`` before anything from outside, a fixed locale, no prompts, no configuration of the machine, only https and ssh (http where
 the admin lists it), no redirects, and a deadline (git has none of its own). Credentials reach it through ``GIT_CONFIG_COUNT``, bound to one
-scheme, host and port; never through the address.
+scheme, host and port; never through the address. Proxies and certificate authorities are the admin's settings, else those of hubdock's own
+environment.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import base64
 import os
 import re
 import socket
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hubdock.core.errors import AccessDenied, BackendError, InvalidRef, OutOfSpace, RecipeError, RefNotFound, RepoUnreachable
@@ -45,12 +47,18 @@ class Credential:
 
 @dataclass(frozen=True)
 class Remote:
-    """A repository and how to reach it. ``timeout`` is seconds a process; ``trusted`` allows a private address behind the host."""
+    """A repository and how to reach it.
+
+    ``timeout`` is seconds a process; ``trusted`` allows a private address behind the host. ``proxies`` (``https_proxy`` …) and ``certificates``, the
+    path of a bundle of authorities, stand in for what the environment says.
+    """
 
     repo: RepoURL
     timeout: float = 60.0
     credential: Credential | None = None
     trusted: bool = False
+    proxies: Mapping[str, str] = field(default_factory=dict, hash=False)
+    certificates: str = ""
 
 
 def make_environment(remote: Remote | None = None) -> dict[str, str]:
@@ -63,6 +71,11 @@ def make_environment(remote: Remote | None = None) -> dict[str, str]:
     if remote is None:
         return env | {"GIT_ALLOW_PROTOCOL": "none"}
     repo, credential = remote.repo, remote.credential
+    for name, value in remote.proxies.items():
+        env |= {name: value}
+        env.pop(name.upper(), None)
+    if remote.certificates:
+        env["GIT_SSL_CAINFO"] = remote.certificates
     config = {
         "http.followRedirects": "false", "http.lowSpeedLimit": "1000", "http.lowSpeedTime": str(max(5, int(remote.timeout / 2))),
         "protocol.version": "2", "credential.helper": "", "gc.auto": "0", "maintenance.auto": "false", "fetch.writeCommitGraph": "false",
@@ -91,7 +104,7 @@ def pin_address(remote: Remote) -> list[str]:
     Raises RepoUnreachable if the name is unknown, or its address is private and the admin did not write this host down.
     """
     repo = remote.repo
-    if remote.trusted or os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
+    if remote.trusted or uses_proxy(remote):
         return []
     try:
         found = socket.getaddrinfo(repo.host, repo.port, type=socket.SOCK_STREAM)
@@ -103,6 +116,14 @@ def pin_address(remote: Remote) -> list[str]:
             f"{repo.host} is an address inside a private network. An administrator can list it in HubDock.allowed_hosts.", field="repo"
         )
     return ["-c", f"http.curloptResolve={repo.host}:{repo.port}:{','.join(f'[{a}]' if ':' in a else a for a in addresses)}"]
+
+
+def uses_proxy(remote: Remote) -> bool:
+    """True if the connection goes through a proxy, which then looks up the name: this machine may know no names of the outside."""
+    env, repo = make_environment(remote), remote.repo
+    proxy = env.get(f"{repo.scheme}_proxy") or (env.get("HTTPS_PROXY") if repo.scheme == "https" else "")  # libcurl does not read HTTP_PROXY
+    excepted = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    return bool(proxy) and not urllib.request.proxy_bypass_environment(f"{repo.host}:{repo.port}", {"no": excepted})  # type: ignore[attr-defined]
 
 
 @contextmanager

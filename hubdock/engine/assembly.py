@@ -115,7 +115,10 @@ def make_code_inputs(source: Source, workspace: str, scope: str) -> CodeInputs:
 def make_remote_spec(settings: HubDock, remote: Remote) -> dict[str, Any]:
     """Return how a worker reaches the repository: the credential by the path of its file, never itself."""
     credential = next((entry for entry in settings.git_credentials if entry.get("origin") == remote.repo.origin), None)
-    return {"url": remote.repo.url, "timeout": max(remote.timeout, 600.0), "trusted": remote.trusted, "credential": credential}
+    return {
+        "url": remote.repo.url, "timeout": max(remote.timeout, 600.0), "trusted": remote.trusted, "credential": credential,
+        "proxies": dict(remote.proxies), "certificates": remote.certificates,
+    }  # fmt: skip
 
 
 def make_base_spec(settings: HubDock, reference: str, pull: bool) -> dict[str, Any]:

@@ -86,12 +86,12 @@ class HubDock(Configurable):
         Unicode(), help="""Index URLs (patterns) that a requirements file may name itself with --index-url or --extra-index-url. Default: none."""
     ).tag(config=True)
     extra_ca_certificates = Unicode(
-        "", help="""PEM file of certificate authorities to trust in images, builds and fetches, for a network behind a proxy. Default: none."""
+        "", help="""PEM file of certificate authorities to trust beside the usual ones: by git, in images, builds and fetches. Default: none."""
     ).tag(config=True)
     proxies = Dict(
         value_trait=Unicode(),
         key_trait=Enum(["http_proxy", "https_proxy", "no_proxy"]),
-        help="""Proxies of builds and fetches: ``{"https_proxy": "http://proxy:3128"}``. Default: none.""",
+        help="""Proxies of git, builds and fetches: ``{"https_proxy": "http://proxy:3128"}``. Default: none; git goes by hubdock's environment.""",
     ).tag(config=True)
 
     data_mode = Enum(

@@ -15,6 +15,7 @@ from hubdock.core.refs import ResolvedRef
 from hubdock.core.repo import RepoURL
 from hubdock.core.source import Source, load_source
 from hubdock.core.tree import Tree
+from hubdock.drivers.certificates import ensure_bundle
 from hubdock.drivers.git import Remote
 from hubdock.drivers.mirror import Mirror
 from hubdock.engine.config import HubDock
@@ -35,7 +36,9 @@ class Reader:
         """Return how to reach a repository. Raises RepoNotAllowed, and ConfigError if its credential can't be read."""
         policy = self.settings.policy
         policy.check(repo)
-        return Remote(repo, self.settings.git_timeout, self.settings.find_credential(repo.origin), policy.trusts_address(repo))
+        settings = self.settings
+        certificates = str(ensure_bundle(settings.state, settings.extra_ca_certificates)) if settings.extra_ca_certificates else ""
+        return Remote(repo, settings.git_timeout, settings.find_credential(repo.origin), policy.trusts_address(repo), dict(settings.proxies), certificates)
 
     def make_mirror(self, remote: Remote) -> Mirror:
         """Return the hub's own copies of a repository."""

@@ -97,4 +97,4 @@ def make_remote(values: Mapping[str, Any]) -> Remote:
     if credential:
         password = read_secret(credential["password_file"]) if credential.get("password_file") else ""
         credential = Credential(credential["origin"], credential.get("username", ""), password, credential.get("key_file", ""))
-    return Remote(parse_repo_url(values["url"]), values["timeout"], credential or None, values["trusted"])
+    return Remote(parse_repo_url(values["url"]), values["timeout"], credential or None, values["trusted"], values["proxies"], values["certificates"])
