@@ -24,6 +24,7 @@
     │   └── GPUUnavailable
     ├── BackendError                  502   an engine, builder or registry that does not answer
     │   ├── BuilderUnavailable
+    │   ├── ImageGone                       an image was removed between the plan and its use
     │   └── RegistryUnavailable
     └── ConfigError                   500   what the admin wrote; raised at startup
 
@@ -176,6 +177,11 @@ class OutOfSpace(BuildError):
     code = "out_of_space"
     status = 507
 
+    @classmethod
+    def on(cls, place: str, detail: str = "") -> OutOfSpace:
+        """Return the error for a place (“the hub”, “the Docker host”), with what to do."""
+        return cls(f"The disk of {place} is full. Nothing half-made is used. An administrator can free space with `hubdock gc`; then start again.", detail)
+
 
 class OutOfMemory(BuildError):
     """A step was killed for the memory it took."""
@@ -219,6 +225,12 @@ class BuilderUnavailable(BackendError):
     """The Docker Engine or BuildKit does not answer."""
 
     code = "builder_unavailable"
+
+
+class ImageGone(BackendError):
+    """An image that was there when a start was planned was removed since. Starting again makes it anew."""
+
+    code = "image_gone"
 
 
 class RegistryUnavailable(BackendError):

@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hubdock.core.errors import BuildError, BuilderUnavailable, BuildTimeout, OutOfMemory, OutOfSpace, RegistryUnavailable
+from hubdock.core.errors import BuildError, BuilderUnavailable, BuildTimeout, ImageGone, OutOfMemory, OutOfSpace, RegistryUnavailable
 from hubdock.core.progress import JSONStream, Solve
 from hubdock.core.text import make_lines, make_tail, redact
 from hubdock.drivers import process
 
 _PASSED = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR")
 _EXIT = re.compile(r"exit code: (\d+)")
+# What BuildKit says of a tag of hubdock's own that the engine does not have: it looks for it in a registry.
+_OWN = re.compile(r"docker\.io/hubdock/(base|environment|source):")
 TAIL = 40
 
 
@@ -165,12 +167,14 @@ class Solver:
         if self._cancelled:
             return Cancelled()
         if re.search(r"no space left on device|disk quota exceeded", text, re.I):
-            return OutOfSpace("The disk of the build machine is full. Nothing half-built is kept; an administrator can free space there.", detail)
+            return OutOfSpace.on("the Docker host", detail)
         code = _EXIT.search(failed.error) if failed else None
         if failed and code and code[1] == "137":
             return OutOfMemory(f"The step “{failed.name[:100]}” was killed: it took more memory than the build machine has.", detail)
         if failed and code:
             return StepFailed(failed.name, int(code[1]), tuple(make_tail(redact(failed.output), TAIL).split("\n")))
+        if _OWN.search(text):
+            return ImageGone("An image that this build starts from was removed a moment ago. Start again: it is made anew.", detail)
         if re.search(r"failed to resolve source metadata|failed to authorize|pull access denied|registry|docker\.io", text):
             return RegistryUnavailable("An image that this build starts from is not here and could not be pulled. `hubdock doctor` says more.", detail)
         if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|error reading from server|EOF|closing", text, re.I):

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -20,11 +18,14 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
 from docker.utils import kwargs_from_env
 
-from hubdock.core.errors import BackendError, BuilderUnavailable, OutOfSpace, RegistryUnavailable
+from hubdock.core.errors import BackendError, BuilderUnavailable, ImageGone, OutOfSpace, RegistryUnavailable
 from hubdock.core.text import make_lines
+from hubdock.drivers.archive import put_files
+from hubdock.drivers.process import MARK
 
 _local = threading.local()
 TIMEOUT = 60
+JOB_LABEL = "hubdock.job"  # its value is the `MARK` of the process that runs the container
 LONGEST_LINE = 1 << 18  # our own programs answer with one line of JSON
 
 
@@ -95,7 +96,7 @@ def translated() -> Iterator[None]:
 
 def make_full(detail: str) -> OutOfSpace:
     """Return the error for an engine without space."""
-    return OutOfSpace("The disk of the Docker host is full. An administrator can free space there, for example with `docker image prune`.", detail)
+    return OutOfSpace.on("the Docker host", detail)
 
 
 def make_unavailable(error: Exception) -> BuilderUnavailable:
@@ -103,9 +104,9 @@ def make_unavailable(error: Exception) -> BuilderUnavailable:
     return BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error))
 
 
-def make_image_gone(detail: str = "") -> BackendError:
-    """Return the error for an image that was there when its launch began."""
-    return BackendError("The image was removed a moment ago. Start again: it is made anew.", detail)
+def make_image_gone(detail: str = "") -> ImageGone:
+    """Return the error for an image that was there when its start was planned."""
+    return ImageGone("The image was removed a moment ago. Start again: it is made anew.", detail)
 
 
 def client() -> Any:
@@ -187,32 +188,6 @@ def ensure_volume(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         return made
 
 
-def make_archive(files: Mapping[str, bytes | Path], owner: tuple[int, int] = (1000, 100)) -> bytes:
-    """Return a tar of files by absolute path, with their directories, as `put_files` sends it."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        made: set[str] = set()
-        for path, content in sorted(files.items()):
-            parts = path.strip("/").split("/")
-            for depth in range(2, len(parts)):
-                directory = "/".join(parts[:depth])
-                if directory not in made:
-                    made.add(directory)
-                    info = tarfile.TarInfo(directory)
-                    info.type, info.mode, (info.uid, info.gid) = tarfile.DIRTYPE, 0o755, owner
-                    tar.addfile(info)
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            info = tarfile.TarInfo("/".join(parts))
-            info.size, info.mode, (info.uid, info.gid) = len(data), 0o600, owner
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def put_files(connection: Any, container: str, files: Mapping[str, bytes | Path], owner: tuple[int, int] = (1000, 100)) -> None:
-    """Put files into a container that was made but not started. ``connection`` is a docker-py APIClient."""
-    connection.put_archive(container, "/", make_archive(files, owner))
-
-
 def run_job(job: Job, listen: Callable[[str], None] = lambda line: None, stop: threading.Event | None = None) -> JobResult:
     """Run a container to its end, telling each line that it prints, and remove it.
 
@@ -224,10 +199,13 @@ def run_job(job: Job, listen: Callable[[str], None] = lambda line: None, stop: t
             mounts=[make_mount(mount) for mount in job.mounts], network_mode=job.network, mem_limit=job.memory, pids_limit=512,
             cap_drop=["ALL"], security_opt=["no-new-privileges"], tmpfs={"/tmp": "exec,mode=1777"}, init=True,  # noqa: S108
         )  # fmt: skip
-        made = connection.create_container(
-            job.image, list(job.command), entrypoint=list(job.entrypoint) if job.entrypoint is not None else None, environment=dict(job.env),
-            user=job.user or None, host_config=host, labels={"hubdock.job": "1", **job.labels},
-        )  # fmt: skip
+        try:
+            made = connection.create_container(
+                job.image, list(job.command), entrypoint=list(job.entrypoint) if job.entrypoint is not None else None, environment=dict(job.env),
+                user=job.user or None, host_config=host, labels={JOB_LABEL: os.environ.get(MARK, ""), **job.labels},
+            )  # fmt: skip
+        except NotFound as error:
+            raise make_image_gone(str(error)) from error
         identity = made["Id"]
         try:
             if job.files:
@@ -238,6 +216,16 @@ def run_job(job: Job, listen: Callable[[str], None] = lambda line: None, stop: t
         finally:
             with suppress(DockerException, requests.exceptions.RequestException):
                 connection.remove_container(identity, force=True, v=True)
+
+
+def remove_jobs(mark: str) -> int:
+    """Remove the containers that a process of this `MARK` ran and can't remove any more; return how many."""
+    with translated():
+        found = client().containers(all=True, filters={"label": f"{JOB_LABEL}={mark}"})
+        for container in found:
+            with suppress(NotFound):
+                client().remove_container(container["Id"], force=True, v=True)
+        return len(found)
 
 
 def _follow(connection: Any, identity: str, job: Job, listen: Callable[[str], None], stop: threading.Event) -> JobResult:

@@ -162,7 +162,7 @@ def _make_error(remote: Remote, text: str, max_file: int | None) -> Exception:
     detail = redact(make_tail(text), secrets)
     host = remote.repo.host
     if _FULL.search(text):
-        return OutOfSpace("The disk of the hub is full. Tell an administrator: `hubdock doctor` names the disk.", detail)
+        return OutOfSpace.on("the hub", detail)
     if _LARGE.search(text) and max_file is not None:
         return RecipeError(f"The repository is larger than this hub's limit of {max_file // 1024**2} MiB (HubDock.max_repo_size).", detail)
     if gone := _GONE.search(text):

@@ -85,7 +85,7 @@ class _Listener:
 def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Exception:
     text = redact(text, listener.secrets)
     if "No space left" in text:
-        return OutOfSpace("The disk that holds the data is full. Nothing half-fetched is used; an administrator can free space there.", text)
+        return OutOfSpace.on("the Docker host", text)
     answer = listener.answer
     said = next((line for line in reversed(listener.lines) if line.strip()), "")
     if answer.get("missing"):

@@ -15,6 +15,7 @@ from hubdock.core.errors import HubDockError, InvalidOption
 from hubdock.core.events import Kind
 from hubdock.core.options import parse_options
 from hubdock.core.repo import parse_repo_url
+from hubdock.drivers import archive as archives
 from hubdock.drivers import docker
 from hubdock.engine.assembly import Assembly, describe_source
 from hubdock.engine.build import Build
@@ -254,4 +255,4 @@ async def describe_launch(handler: APIHandler, build: Build, user: str, server: 
 def make_archive(engine: Any, assembly: Assembly, user: str, server: str) -> bytes:
     """Return the tar of what goes into the container before it starts."""
     launch = make_launch(engine.settings, assembly, engine.database, engine.tasks, user, server)
-    return docker.make_archive(find_start_files(engine.settings.state, assembly, launch))
+    return archives.make_archive(find_start_files(engine.settings.state, assembly, launch))

@@ -10,7 +10,7 @@ import pytest
 import requests
 from docker.errors import APIError, create_api_error_from_http_exception
 
-from hubdock.core.errors import BackendError, HubDockError, LaunchError, OutOfSpace
+from hubdock.core.errors import BackendError, HubDockError, ImageGone, LaunchError, OutOfSpace
 from hubdock.drivers import docker
 from hubdock.drivers.server import make_device_request, name_failure, read_devices
 from hubdock.engine.images import list_made_images
@@ -29,7 +29,7 @@ def refuse(text: str, status: int = 500) -> APIError:
 @pytest.mark.parametrize(
     ("text", "status", "gpu", "kind", "words"),
     [
-        ("No such image: sha256:aa", 404, False, BackendError, "The image was removed a moment ago"),
+        ("No such image: sha256:aa", 404, False, ImageGone, "The image was removed a moment ago"),
         ("mkdir /var/lib/docker/x: no space left on device", 500, True, OutOfSpace, "The disk of the Docker host is full"),
         ("failed to inject CDI devices: unresolvable vendor.com/gpu=9", 500, True, LaunchError, "could not give the GPU"),
         ('could not select device driver "nvidia" with capabilities: [[gpu]]', 500, True, LaunchError, "could not give the GPU"),
