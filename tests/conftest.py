@@ -14,6 +14,7 @@ CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-f
 ORDER = ("unit", "contract", "docker", "kube", "browser", "demo", "faults")
 seconds: dict[str, float] = defaultdict(float)
 counts: dict[str, int] = defaultdict(int)
+numbers: list[str] = []
 
 
 def find_suite(nodeid: str) -> str:
@@ -29,9 +30,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     suite = find_suite(report.nodeid)
     seconds[suite] += report.duration  # fixtures included
     counts[suite] += report.when == "call" or report.skipped
+    if report.when == "call":
+        numbers.extend(f"{report.nodeid.partition('::')[2]}: {value}" for name, value in report.user_properties if name == "number")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if numbers:
+        terminalreporter.section("numbers")
+        for line in numbers:
+            terminalreporter.write_line(line)
     terminalreporter.section("time of each suite")
     for suite, taken in seconds.items():
         terminalreporter.write_line(f"{suite:<10} {taken:8.1f} s  {counts[suite]:5d} tests")

@@ -196,7 +196,7 @@ class PrivateEngine:
         with contextlib.closing(docker.from_env()) as main:
             found = main.images.get(source).attrs
         config, driver = found["Config"], found["GraphDriver"]
-        changes = ["ENV {}={}".format(name, json.dumps(value)) for name, _, value in (pair.partition("=") for pair in config["Env"])]
+        changes = [f"ENV {name}={json.dumps(value)}" for name, _, value in (pair.partition("=") for pair in config["Env"])]
         changes += [f"USER {config['User']}", f"WORKDIR {config['WorkingDir']}"]
         changes += [f"{word.upper()} {json.dumps(config[word] or [])}" for word in ("Entrypoint", "Cmd")]
         options = [word for change in changes for word in ("--change", change)]

@@ -6,6 +6,7 @@ The messages are read by hand: https://github.com/moby/buildkit/blob/master/api/
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import tempfile
 import threading
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import grpc
 
-SOCKET = "/var/run/docker.sock"
 _UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
 
@@ -35,7 +35,7 @@ def _bridge(listener: socket.socket) -> None:
         except OSError:
             return
         far = socket.socket(socket.AF_UNIX)
-        far.connect(SOCKET)
+        far.connect(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
         far.sendall(_UPGRADE)
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -73,26 +73,54 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
             at += 8 if kind == 1 else 4
 
 
-def list_solves() -> dict[str, str]:
-    """Return ``{ref: configuration of the image that came out, or empty}`` of every solve that BuildKit remembers."""
+@contextlib.contextmanager
+def _control() -> Iterator[grpc.Channel]:
+    """Hold a channel to the BuildKit of the engine that ``DOCKER_HOST`` names."""
     with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "buildkit.sock")
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
         listener.listen()
         threading.Thread(target=_bridge, args=(listener,), daemon=True).start()
-        solves = {}
         with grpc.insecure_channel(f"unix:{path}", options=[("grpc.default_authority", "docker")]) as channel:
-            call = channel.unary_stream("/moby.buildkit.v1.Control/ListenBuildHistory", lambda value: value, lambda value: value)
-            for event in call(b"\x18\x01", timeout=20):  # early_exit = true
-                for number, value in _fields(event):
-                    if number == 2 and isinstance(value, bytes):  # BuildHistoryEvent.record
-                        record = list(_fields(value))
-                        ref = next(item.decode() for name, item in record if name == 1 and isinstance(item, bytes))
-                        answers = b"".join(item for name, item in record if name == 9 and isinstance(item, bytes))  # ExporterResponse
-                        solves[ref] = answers.decode("utf-8", "replace")
+            yield channel
         listener.close()
-        return solves
+
+
+def _ask(channel: grpc.Channel, method: str, request: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield the fields of the messages that a method streams."""
+    call = channel.unary_stream(f"/moby.buildkit.v1.Control/{method}", lambda value: value, lambda value: value)
+    for message in call(request, timeout=20):
+        yield from _fields(message)
+
+
+def list_solves() -> dict[str, str]:
+    """Return ``{ref: configuration of the image that came out, or empty}`` of every solve that BuildKit remembers."""
+    solves = {}
+    with _control() as channel:
+        for number, value in _ask(channel, "ListenBuildHistory", b"\x18\x01"):  # early_exit = true
+            if number == 2 and isinstance(value, bytes):  # BuildHistoryEvent.record
+                record = list(_fields(value))
+                ref = next(item.decode() for name, item in record if name == 1 and isinstance(item, bytes))
+                answers = b"".join(item for name, item in record if name == 9 and isinstance(item, bytes))  # ExporterResponse
+                solves[ref] = answers.decode("utf-8", "replace")
+    return solves
+
+
+def list_steps(refs: set[str]) -> list[str]:
+    """Return the names of the steps that these solves did to their end: neither found in the cache, nor failed, nor interrupted."""
+    done = []
+    with _control() as channel:
+        for ref in refs:
+            steps: dict[bytes, dict[int, bytes | int]] = {}
+            for number, value in _ask(channel, "Status", b"\x0a" + bytes([len(ref)]) + ref.encode()):
+                if number == 1 and isinstance(value, bytes):  # StatusResponse.vertexes, told again when they change
+                    vertex = dict(_fields(value))
+                    steps.setdefault(vertex[1], {}).update(vertex)  # type: ignore[arg-type]
+            for step in steps.values():  # Vertex: 3 name, 4 cached, 6 completed, 7 error
+                if 6 in step and not step.get(4) and not step.get(7):
+                    done.append(bytes(step[3]).decode())  # type: ignore[arg-type]
+    return done
 
 
 class SolveCounter:
@@ -109,3 +137,7 @@ class SolveCounter:
     def all(self) -> int:
         """Return how many solves there were, of whatever, failed ones too."""
         return len(set(list_solves()) - self._before)
+
+    def steps(self) -> list[str]:
+        """Return the names of the RUN and COPY steps that were done to their end, once for each time."""
+        return [name for name in list_steps(set(list_solves()) - self._before) if "] RUN " in name or "] COPY " in name]
