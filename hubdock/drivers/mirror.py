@@ -8,11 +8,12 @@ ever repacked or pruned while in use. No credential is written to either.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -41,10 +42,20 @@ def find_format(commit: str) -> str:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a file's lock, waiting for it. The kernel drops it with the process, so none is ever left behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _take(path):
         yield
+
+
+def _take(path: Path) -> IO[str]:
+    """Return a locked file; not one that was removed with its directory while it was waited for."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            file = path.open("a")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+            file.close()
 
 
 class Mirror:
@@ -111,10 +122,24 @@ class Mirror:
             local = f"refs/hubdock/{ref.full.removeprefix('refs/')}"
             self._fetch(self.plan, ["--depth=1", "--filter=blob:none", "origin", f"+{ref.full}:{local}"])
             commit = self._local(["-C", str(self.plan), "rev-parse", "--verify", "--end-of-options", f"{local}^{{commit}}"]).decode().strip()
-            marks = self.plan / "hubdock-commits"
-            marks.mkdir(exist_ok=True)
-            (marks / commit).touch()
+            self._mark(commit)
         return commit
+
+    def restore_commit(self, commit: str) -> None:
+        """Fetch a commit by its id, unless it is here: collection may have removed the copy since it was planned."""
+        if self.has_commit(commit):
+            return
+        with locked(self.directory / "plan.lock"):
+            if not self.has_commit(commit):
+                self._ensure_repository(self.plan, commit)
+                self._fetch(self.plan, ["--depth=1", "--filter=blob:none", "origin", f"+{commit}:refs/hubdock/commits/{commit}"])
+                self._mark(commit)
+
+    def _mark(self, commit: str) -> None:
+        """Write that a commit's trees are here whole."""
+        marks = self.plan / "hubdock-commits"
+        marks.mkdir(exist_ok=True)
+        (marks / commit).touch()
 
     def read_tree(self, commit: str, subdirectory: str = "") -> Tree:
         """Return the whole tree of a commit that was ensured."""
@@ -187,7 +212,8 @@ class Mirror:
         ``refs`` has a line ``commit name`` for each remote branch and tag. Made once for each commit.
         """
         target = self.directory / "packs" / ref.commit
-        if (target / "refs").exists():
+        with suppress(FileNotFoundError):
+            os.utime(target / "refs")  # so that collection sees that it is used
             return target
         with locked(self.directory / "history.lock"):
             if (target / "refs").exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from hubdock.core.dvcconfig import is_literal
@@ -14,6 +15,7 @@ from hubdock.core.text import redact
 from hubdock.drivers import docker
 from hubdock.drivers.docker import Job, VolumeMount
 from hubdock.drivers.secrets import read_secret
+from hubdock.engine.store import fetching
 from hubdock.engine.work import GUEST, Work
 
 _PROGRAM, _REQUEST = "/hubdock-fetch/fetch.py", "/hubdock-fetch/request.json"
@@ -34,7 +36,8 @@ def run(work: Work) -> None:
         env={**spec["proxies"], "AWS_EC2_METADATA_DISABLED": "true"}, user="0:0", network=spec["network"], timeout=spec["timeout"],
     )  # fmt: skip
     listener = _Listener(work, secrets)
-    result = docker.run_job(job, listener.hear, work.stop)
+    with fetching(Path(spec["state"])):
+        result = docker.run_job(job, listener.hear, work.stop)
     work.check()
     if result.code or not listener.answer.get("done"):
         raise _name_failure(spec, listener, "\n".join(result.tail))

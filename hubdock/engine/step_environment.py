@@ -27,6 +27,8 @@ def run(work: Work) -> None:
     """Build, and try Jupyter and a kernel in the same solve: what does not work never becomes an image."""
     spec = work.spec
     mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
+    if spec["files"]:
+        mirror.restore_commit(spec["commit"])
     trial = ", and a trial of Jupyter and a kernel" if spec["smoke"] else ""
     work.phase(Phase.BUILDING, f"packages{trial}" if spec["install"] else f"base image as it is{trial}")
     if spec["needs_source"]:

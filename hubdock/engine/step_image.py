@@ -20,6 +20,7 @@ def run(work: Work) -> None:
     """Fetch the contents of the tree that are not here yet, and make the image."""
     spec = work.spec
     mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
+    mirror.restore_commit(spec["commit"])
     tree = mirror.read_tree(spec["commit"])
     entries = list(tree.entries())
     work.phase(Phase.FETCHING, f"code of {spec['commit'][:12]}")

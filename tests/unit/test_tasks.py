@@ -17,6 +17,8 @@ import pytest
 
 from hubdock.core.errors import BuildCancelled, BuildError, RecipeError
 from hubdock.core.events import Event, Kind, Phase
+from hubdock.core.repo import parse_repo_url
+from hubdock.drivers.mirror import find_directory
 from hubdock.engine import tasks
 from hubdock.engine.tasks import Attempt, Reporter, Result, TaskStore, end_strays, write_whole
 
@@ -92,6 +94,9 @@ def kill(attempt: Attempt) -> None:
 
 def test_a_task_that_fails(store: TaskStore, tmp_path: Path) -> None:
     spec = {"state": str(tmp_path), "remote": {"url": "https://a.org/x", "timeout": 5, "trusted": False}, "max_size": 2**30, "commit": "c" * 40}
+    mark = find_directory(tmp_path, parse_repo_url("https://a.org/x")) / "plan.git" / "hubdock-commits" / ("c" * 40)
+    mark.parent.mkdir(parents=True)
+    mark.touch()  # said to be here; it is not
     attempt = store.start("image", KEY, spec)
     result = wait(attempt)
     assert result.status is Phase.FAILED and isinstance(result.error, tasks.BackendError)
