@@ -17,6 +17,7 @@ from hubdock.core import project as project_file
 from hubdock.core.apt import parse_apt
 from hubdock.core.errors import RecipeError
 from hubdock.core.project import Project, parse_project
+from hubdock.core.refs import is_commit
 from hubdock.core.requirements import LineKind, RequirementLine, decode_text, parse_requirements
 from hubdock.core.tree import Tree, TreeEntry
 
@@ -109,7 +110,7 @@ def make_recipe(tree: Tree, blobs: Mapping[str, bytes], extra: Sequence[str] = (
     kind = "none"
     if main is not None and posixpath.basename(main) == "uv.lock":
         kind = "uv"
-        _follow_lock(tree, blobs, main, closure)
+        lines = _follow_lock(tree, blobs, main, closure)
     elif main is not None:
         kind = "requirements"
         lines = _follow(tree, blobs, main, closure)
@@ -179,7 +180,8 @@ def _parse_toml(path: str, content: bytes) -> dict[str, Any]:
         raise RecipeError(f"This is not valid TOML: {str(error)[:200]}.", file=path) from error
 
 
-def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str, TreeEntry]) -> None:
+def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str, TreeEntry]) -> list[RequirementLine]:
+    """Put a lock and its manifest into ``closure``, and return the packages that come from git, which are held to the admin's lists as elsewhere."""
     manifest = posixpath.join(posixpath.dirname(main), "pyproject.toml")
     lock, content = _read(tree, blobs, main), _read(tree, blobs, manifest)
     if content is None:
@@ -188,6 +190,7 @@ def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dic
     _parse_toml(manifest, content)
     _add(tree, closure, main)
     _add(tree, closure, manifest)
+    lines: list[RequirementLine] = []
     for package in packages if isinstance(packages, list) else ():
         source = package.get("source", {}) if isinstance(package, dict) else {}
         if not isinstance(source, dict):
@@ -195,6 +198,21 @@ def _follow_lock(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dic
         for name in ("path", "directory", "editable", "virtual"):
             if isinstance(source.get(name), str) and source[name] != ".":
                 raise RecipeError(f"The local package {package.get('name')} ({source[name]}) is not supported with uv.lock. Use requirements.txt.", file=main)
+        if isinstance(source.get("git"), str):
+            lines += _read_git_source(main, decode_text(main, lock or b""), str(package.get("name")), source["git"])
+    return lines
+
+
+def _read_git_source(main: str, text: str, name: str, source: str) -> list[RequirementLine]:
+    """Return the requirement that a lock's ``git = "https://host/repo?rev=main#<commit>"`` is, at its line. Raises RecipeError as for any other."""
+    address, _, commit = source.partition("#")
+    address, _, query = address.partition("?")
+    before = text.count("\n", 0, max(text.find(source), 0))
+    if not is_commit(commit):
+        raise RecipeError("This names no commit. Run `uv lock` and commit uv.lock.", file=main, line=before + 1)
+    subdirectory = next((part.partition("=")[2] for part in query.split("&") if part.startswith("subdirectory=")), "")
+    written = f"{name} @ git+{address}@{commit}{'#subdirectory=' + subdirectory if subdirectory else ''}"
+    return parse_requirements(main, ("\n" * before + " ".join(written.split())).encode("utf-8", "replace"))
 
 
 def _follow(tree: Tree, blobs: Mapping[str, bytes], main: str, closure: dict[str, TreeEntry]) -> list[RequirementLine]:

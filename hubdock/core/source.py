@@ -13,7 +13,7 @@ from hubdock.core.recipe import Recipe
 from hubdock.core.requirements import LineKind, RequirementLine
 from hubdock.core.tree import TreeEntry
 
-VERSION = 2
+VERSION = 3
 """Version of the reading: raised whenever the same commit would be read differently, so that nothing remembered is wrong."""
 
 

@@ -130,6 +130,23 @@ def test_pinned(repository: Repository, text: str, pinned: bool) -> None:
     assert make(repository, {"requirements.txt": text, "pins.txt": "six==1.16\n", "pkg/x": ""}).pinned is pinned
 
 
+def test_what_a_lock_takes_from_git_is_a_requirement_like_any_other(repository: Repository) -> None:
+    """Its host is held to the admin's lists, and the build knows that there is something to build."""
+    commit = "a" * 40
+    lock = LOCK + f'[[package]]\nname = "x"\nsource = {{ git = "https://a.org/x?subdirectory=lib&rev=main#{commit}" }}\n'
+    recipe = make(repository, {"uv.lock": lock, "pyproject.toml": MANIFEST})
+    (line,) = recipe.sources
+    assert (line.name, line.value, line.pinned) == ("x", f"https://a.org/x@{commit}#subdirectory=lib", True)
+    assert lock.splitlines()[line.line - 1].startswith("source") and line.file == "uv.lock"
+    for old, new, words in (
+        ("https://a.org", "ssh://git@a.org", "Only git"), ("https://a.org", "https://tok@a.org", "Remove the credential"), ("https://a.org", "file://", "Only git"),
+        (commit, "main", "names no commit"), ('name = "x"', 'name = "x\\n-e ."', "not a requirement"),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError, match=words) as caught:
+            make(repository, {"uv.lock": lock.replace(old, new)})
+        assert (caught.value.file, caught.value.line) == ("uv.lock", line.line)
+
+
 def test_what_only_constrains_need_not_be_pinned(repository: Repository) -> None:
     files = {"pins.txt": "numpy<3\n-r more.txt\n", "more.txt": "six==1.16\nscipy\n"}
     recipe = make(repository, {"requirements.txt": "six\n-c pins.txt\n", **files})
@@ -221,7 +238,7 @@ def test_submodules_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ['{ registry = "https://a.org/simple" }', '{ git = "https://a.org/x?rev=main#abc" }', '{ url = "https://a.org/x.whl" }', '{ editable = "." }', '"odd"', "3"]
+    "source", ['{ registry = "https://a.org/simple" }', '{ url = "https://a.org/x.whl" }', '{ editable = "." }', '"odd"', "3"]
 )
 def test_a_lock(repository: Repository, source: str) -> None:
     lock = LOCK + f'[[package]]\nname = "lib"\nversion = "1"\nsource = {source}\n'
