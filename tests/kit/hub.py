@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,12 @@ hubdock.configure(c, port=given["service_port"])
 
 
 class Hub:
-    """One hub. ``settings`` are traits by class, such as ``{"HubDock": {"gpu_limit": 2}}``."""
+    """One hub. ``settings`` are traits by class, such as ``{"HubDock": {"gpu_limit": 2}}``; ``more`` goes to the end of its configuration."""
 
-    def __init__(self, directory: Path, settings: dict[str, dict[str, Any]], python: str = sys.executable) -> None:
-        self.directory, self.python = directory, python
+    def __init__(
+        self, directory: Path, settings: dict[str, dict[str, Any]], python: str = sys.executable, users: Sequence[str] = USERS, more: str = ""
+    ) -> None:
+        self.directory, self.python, self.users = directory, python, users
         self.prefix = f"hdtest{secrets.token_hex(3)}"
         self.port, self.service_port = find_port(), find_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -89,13 +91,13 @@ class Hub:
         self.process: subprocess.Popen[bytes] | None = None
         self.engine = docker.from_env()
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "jupyterhub_config.py").write_text(CONFIG)
+        (directory / "jupyterhub_config.py").write_text(CONFIG + more)
 
     # --- life ---
 
     def start(self) -> Hub:
         given = {
-            "password": PASSWORD, "users": USERS, "url": self.url, "proxy": find_proxy(), "token": self.token, "prefix": self.prefix,
+            "password": PASSWORD, "users": list(self.users), "url": self.url, "proxy": find_proxy(), "token": self.token, "prefix": self.prefix,
             "settings": self.settings, **self.ports,
         }  # fmt: skip
         env = {**os.environ, "HUBDOCK_TEST_CONFIG": json.dumps(given), "PYTHONPATH": str(ROOT)}
