@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import httpx
 from jupyterhub.spawner import Spawner
 from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
@@ -21,10 +19,9 @@ from hubdock.drivers.secrets import read_secret
 from hubdock.spawner.client import ServiceClient
 from hubdock.spawner.form import FormMemory, render_form
 from hubdock.spawner.progress import Progress
+from hubdock.spawner.ready import wait_until_up
 
-POLL = 0.03
 RETRY = 0.5
-LIFE = 0.5
 
 
 class Prefilled(Exception):
@@ -115,7 +112,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
 
     def forget_options(self) -> None:
         """Take refused options out of the hub's database, where it has written them before it asked: there may be a password among them."""
-        self.user_options = {}
+        self.user_options: dict[str, Any] = {}
         if self.orm_spawner is not None:
             self.orm_spawner.user_options = {}
             self.db.commit()
@@ -123,6 +120,10 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
         return 2 * 3600 + 300  # a build may take as long as HubDock.build_timeout, and wait as long again
+
+    @default("http_timeout")
+    def _default_http_timeout(self) -> int:
+        return 120  # a server that ended is noticed at once; one that boots beside twenty others takes its time
 
     # --- the service ---
 
@@ -206,27 +207,15 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     # --- noticing readiness ---
 
     async def wait_until_up(self, ip: str, port: int) -> None:
-        """Return as soon as the server answers. The hub's own wait backs off, and loses seconds to that.
+        """Return as soon as the server answers. Raises LaunchError with its last words if it ends first, or takes longer than ``http_timeout``."""
 
-        Raises LaunchError if the server ends first, with its last words, or does not answer within ``http_timeout``.
-        """
-        url = f"http://{f'[{ip}]' if ':' in ip else ip}:{port}{self.server.base_url}api"
-        deadline = time.monotonic() + self.http_timeout
-        looked = time.monotonic()
-        async with httpx.AsyncClient(timeout=httpx.Timeout(5.0), trust_env=False) as client:
-            while time.monotonic() < deadline:
-                try:
-                    answer = await client.get(url)
-                    if answer.status_code < 500:
-                        return
-                except httpx.HTTPError:
-                    pass
-                if time.monotonic() - looked > LIFE:
-                    looked = time.monotonic()
-                    if await self.poll() is not None:
-                        raise LaunchError(f"The server ended while it was starting. {await self.read_last_words()}")
-                await asyncio.sleep(POLL)
-        raise LaunchError(f"The server did not answer within {self.http_timeout} seconds. {await self.read_last_words()}")
+        async def find_end() -> bool:
+            return await self.poll() is not None
+
+        try:
+            await wait_until_up(ip, port, f"{self.server.base_url}api", self.http_timeout, find_end)
+        except LaunchError as error:
+            raise LaunchError(f"{error.message} {await self.read_last_words()}".strip()) from None
 
     async def read_last_words(self) -> str:
         """Return the end of the server's log, for an error. The driver's part."""
