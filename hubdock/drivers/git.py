@@ -30,7 +30,7 @@ _DENIED = re.compile(
 )
 _REDIRECT = re.compile(r"returned error: 30\d|redirect", re.I)
 _TLS = re.compile(r"SSL|certificate|TLS", re.I)
-_FULL = re.compile(r"No space left|Disk quota exceeded", re.I)
+FULL = re.compile(r"No space left|Disk quota exceeded", re.I)
 _LARGE = re.compile(r"File too large|SIGXFSZ|signal 25|invalid index-pack output", re.I)  # the last is all that fetch says of its killed child
 _GONE = re.compile(r"couldn't find remote ref (\S+)")
 
@@ -161,7 +161,7 @@ def _make_error(remote: Remote, text: str, max_file: int | None) -> Exception:
     secrets = [remote.credential.password] if remote.credential else []
     detail = redact(make_tail(text), secrets)
     host = remote.repo.host
-    if _FULL.search(text):
+    if FULL.search(text):
         return OutOfSpace.on("the hub", detail)
     if _LARGE.search(text) and max_file is not None:
         return RecipeError(f"The repository is larger than this hub's limit of {max_file // 1024**2} MiB (HubDock.max_repo_size).", detail)

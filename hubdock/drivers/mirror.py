@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hubdock.core.errors import BackendError, HubDockError, RefNotFound
+from hubdock.core.errors import BackendError, HubDockError, OutOfSpace, RefNotFound
 from hubdock.core.naming import make_hash, make_slug
 from hubdock.core.refs import ResolvedRef
 from hubdock.core.repo import RepoURL
@@ -89,12 +89,19 @@ class Mirror:
     def _local(self, arguments: list[str], stdin: bytes = b"", target: Path | None = None) -> bytes:
         """Run git without a remote; what it prints goes into ``target``, if that is given."""
         output = process.run(["git", *arguments], env=git.make_environment(), timeout=LOCAL_TIMEOUT, stdin=stdin, stdout=target)
+        if git.FULL.search(output.error_text):
+            raise OutOfSpace.on("the hub", output.error_text[-500:])
         if output.code:
             raise BackendError("git failed on the hub's own copy of the repository. Try again.", f"git {arguments[:3]}: {output.error_text[-500:]}")
         return output.stdout
 
     def _fetch(self, path: Path, arguments: list[str], stdin: bytes = b"", options: Sequence[str] = ()) -> None:
-        """Fetch into one of the copies, whose lock is held. What a fetch that was ended leaves behind is taken away: it may be large."""
+        """Fetch into one of the copies, whose lock is held. What a fetch that was ended leaves behind is taken away: it may be large.
+
+        A fetch that was killed with its process leaves git's own locks too. We hold ours, so nobody does.
+        """
+        for left in (*path.glob("*.lock"), *path.glob("refs/**/*.lock"), *path.glob("objects/pack/tmp_*")):
+            left.unlink(missing_ok=True)
         try:
             git.run(self.remote, [*options, *_QUIET, *arguments], directory=path, stdin=stdin, max_file=self.max_size)
         except HubDockError:
@@ -229,6 +236,8 @@ class Mirror:
         if not self._holds(ref.commit):
             raise RefNotFound(f"{ref.name} changed on {self.remote.repo.host} a moment ago. Start again.", field="ref")
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(".new-*"):
+            shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
             revisions = "".join(f"{line.partition(' ')[0]}\n" for line in [*listing.rstrip("\n").split("\n"), ref.commit])

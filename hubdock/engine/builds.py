@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from hubdock.core.errors import BuildCancelled, BuildError, HubDockError, QueueFull
+from hubdock.core.errors import BuildCancelled, BuildError, HubDockError, ImageGone, QueueFull
 from hubdock.core.events import Phase
 from hubdock.core.text import format_seconds
+from hubdock.drivers import space
 from hubdock.engine import assembly as specs
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.build import Build
@@ -124,7 +125,8 @@ class Builds:
 
     async def _run(self, build: Build) -> None:
         try:
-            await self._make(build)
+            with space.noticed():
+                await self._make(build)
             build.finished = time.time()
             build.tell(Phase.READY)
         except HubDockError as error:
@@ -155,6 +157,14 @@ class Builds:
         build.tell(Phase.CANCELLED if isinstance(error, BuildCancelled) else Phase.FAILED, str(error), error)
 
     async def _make(self, build: Build) -> None:
+        """Make what is missing; once more if what it stands on was removed since the plan."""
+        try:
+            await self._make_planned(build)
+        except ImageGone:
+            build.assembly = await self.in_thread(self.planner.refresh, build.assembly)
+            await self._make_planned(build)
+
+    async def _make_planned(self, build: Build) -> None:
         if build.assembly.plan.ready:
             await self._history(build)
             return

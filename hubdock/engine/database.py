@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, 
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from hubdock.core.errors import BackendError, ConfigError
+from hubdock.core.errors import BackendError, ConfigError, OutOfSpace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0002"
@@ -115,6 +115,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
+        if "disk is full" in str(error):
+            raise OutOfSpace.on("the hub", str(error)) from error
         raise BackendError("hubdock's database does not answer. Tell an administrator; the hub's log has the details.", str(error)) from error
 
 

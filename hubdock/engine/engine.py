@@ -12,7 +12,7 @@ from hubdock.core.errors import BackendError, HubDockError, from_dict
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, parse_options
 from hubdock.core.repo import RepoURL
-from hubdock.drivers import git
+from hubdock.drivers import git, space
 from hubdock.drivers.git import RemoteRefs
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.build import Build
@@ -38,7 +38,8 @@ class Engine:
 
     async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
         """Return the plan of a choice (`Planner.plan`)."""
-        return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
+        with space.noticed():
+            return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
 
     async def list_branches(self, repo: RepoURL) -> RemoteRefs:
         """Return the branches and tags of a repository, as they are now."""

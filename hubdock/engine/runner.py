@@ -19,7 +19,7 @@ from hubdock.engine.build import Build
 from hubdock.engine.database import Database
 from hubdock.engine.queue import FairQueue, Users
 from hubdock.engine.rows import make_task_row
-from hubdock.engine.tasks import Attempt, Result, TaskStore, reap
+from hubdock.engine.tasks import Attempt, Result, TaskStore, end_strays, reap
 
 T = TypeVar("T")
 THREADS = 32
@@ -159,6 +159,8 @@ class Runner:
                 loop.remove_reader(descriptor)
                 os.close(descriptor)
         reap()
+        if result.interrupted:
+            await self.in_thread(end_strays, attempt.path)
         return result
 
     def _record(self, attempt: Attempt, result: Result, build: Build) -> None:

@@ -23,15 +23,20 @@ from typing import IO, Any
 
 from hubdock.core.errors import BackendError, BuildError, HubDockError, from_dict
 from hubdock.core.events import Event, Phase, parse_event
+from hubdock.drivers import space
 from hubdock.drivers.mirror import locked
 from hubdock.drivers.process import MARK
 
+RESERVE, RESERVED = "reserve", 64 * 1024
 _workers: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a task ended. ``steps`` are seconds by step, ``data`` what the kind of task tells. Times are seconds since the epoch."""
+    """How a task ended. ``steps`` are seconds by step, ``data`` what the kind of task tells. Times are seconds since the epoch.
+
+    ``interrupted``: its worker died without a word, and may have left something running.
+    """
 
     status: Phase
     started: float
@@ -39,6 +44,7 @@ class Result:
     error: HubDockError | None = None
     steps: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Attempt:
         if result is not None or self.running():
             return result
         return self._read_result() or Result(
-            Phase.FAILED, 0.0, 0.0, BuildError("The build was interrupted. Start again: finished steps are not done twice.", self._last_words())
+            Phase.FAILED, 0.0, 0.0, BuildError("The build was interrupted. Start again: finished steps are not done twice.", self._last_words()), interrupted=True
         )
 
     def _last_words(self) -> str:
@@ -180,20 +186,21 @@ class TaskStore:
     def start(self, kind: str, key: str, spec: dict[str, Any]) -> Attempt:
         """Return a running attempt at a key: the one that runs already, or a new one.
 
-        Raises BackendError if no worker can be started.
+        Raises BackendError if no worker can be started, OutOfSpace.
         """
         directory = self._directory(kind, key)
-        with locked(directory / "starting"):
+        with space.noticed(), locked(directory / "starting"):
             latest = self.latest(kind, key)
             known = latest._read_result() if latest is not None else None
             if latest is not None and latest.running() and (known is None or known.error is None):
                 return latest  # one that has failed holds its lock for a moment more, and is no attempt to join
-            if latest is not None and known is None:
+            if latest is not None and (known is None or known.error is not None):
                 end_strays(latest.path)
             number = int(latest.path.name) + 1 if latest else 1
             attempt = Attempt(kind, key, directory / str(number))
             attempt.path.mkdir(mode=0o700)
             write_whole(attempt.path / "spec.json", json.dumps({**spec, "kind": kind, "key": key}))
+            (attempt.path / RESERVE).write_bytes(b" " * RESERVED)
             _spawn(attempt)
             return attempt
 
@@ -221,7 +228,18 @@ def reap() -> None:
 
 
 def end_strays(path: Path) -> int:
-    """Kill what a dead worker left running (its docker command, say), found by the mark in the environment; return how many."""
+    """End what a dead worker left: its commands, found by the mark in their environment, its containers, its secrets. Return how many commands."""
+    count = _kill_marked(path)
+    for left in (path / "netrc", path / RESERVE):
+        left.unlink(missing_ok=True)
+    from hubdock.drivers import docker  # not before: a worker starts without it
+
+    with contextlib.suppress(BackendError):  # an engine that does not answer now is cleaned before the next attempt
+        docker.remove_jobs(str(path))
+    return count
+
+
+def _kill_marked(path: Path) -> int:
     mark, count = f"{MARK}={path}".encode(), 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -237,11 +255,15 @@ def end_strays(path: Path) -> int:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all, whatever happens to the machine."""
     work = path.with_name(f".{path.name}.{os.getpid()}")
-    with work.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    work.replace(path)
+    try:
+        with work.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(path)
+    except OSError:
+        work.unlink(missing_ok=True)
+        raise
 
 
 class Reporter:
@@ -256,8 +278,13 @@ class Reporter:
         """Append one event."""
         self._file.write(event.as_line().encode("utf-8", "replace"))
 
+    def release(self) -> None:
+        """Give back the room that is kept for the end: on a disk that is full the result must still be written."""
+        (self.path / RESERVE).unlink(missing_ok=True)
+
     def finish(self, status: Phase, error: HubDockError | None = None, steps: dict[str, float] | None = None, data: dict[str, Any] | None = None) -> None:
         """Write the result."""
+        self.release()
         values = {
             "status": str(status), "started": self.started, "finished": time.time(), "error": error.as_dict() if error else None,
             "steps": steps or {}, "data": data or {},

@@ -18,8 +18,10 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
 from hubdock.core.errors import HubDockError
+from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
+from hubdock.engine.tasks import end_strays
 from hubdock.service import api, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.hub import HubAPI
@@ -91,6 +93,9 @@ async def serve(settings: HubDock) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # a hub started with nohup passes on an ignored SIGINT
         loop.add_signal_handler(number, stop.set)
     held = lock.take(settings.state)
+    mark = settings.state / "service"
+    end_strays(mark)  # what an earlier service was running when it was killed
+    os.environ[MARK] = str(mark)
     engine = Engine(settings)
     server = HTTPServer(make_app(engine, dict(os.environ)), xheaders=True, max_body_size=MAX_BODY)
     address = urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", "http://127.0.0.1:9000"))

@@ -14,7 +14,7 @@ from hubdock.core.events import Event, parse_event
 
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 RETRIES = 5
-PATIENCE = 15.0  # seconds: a service that is restarted answers again well within them
+PATIENCE = 45.0  # seconds: a hub looks every 30 whether its services live, and starts a dead one again
 
 
 class ServiceClient:

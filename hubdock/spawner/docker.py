@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+import requests
 from docker.errors import APIError, DockerException
 from dockerspawner import DockerSpawner
 from traitlets import Enum, List, Unicode, default
@@ -133,8 +134,17 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
     # --- the end ---
 
     async def poll(self) -> Any:
-        """Tell whether the server runs; a container that ended by itself is removed once the hub knows."""
-        status = await super().poll()
+        """Tell whether the server runs; a container that ended by itself is removed once the hub knows.
+
+        An engine that does not answer may be restarted under its containers (``live-restore``): they are not reported dead.
+        """
+        try:
+            status = await super().poll()
+        except (DockerException, requests.exceptions.RequestException, OSError) as error:
+            if isinstance(error, APIError):
+                raise
+            self.log.warning("%s: the Docker Engine does not answer, which says nothing about the server: %s", self._log_name, error)
+            return None if self.object_id else 0
         if status is not None and self.object_id and not self.pending:
             with suppress(APIError):
                 await self.remove_object()
