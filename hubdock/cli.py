@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubdock.cli_errors import EXPLAINED, Reporter
-from hubdock.core.errors import BuildCancelled
+from hubdock.core.errors import BuildCancelled, ImageGone
 from hubdock.interrupt import CODE, Interrupted, install
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ def run(
     from hubdock.cli_run import Running, serve
 
     settings, console = load(), make_console(stderr=shared.as_json)
-    built = build_here(settings, make_plan(settings, options, rebuild), console, shared.verbose)
 
     def announce(running: Running) -> None:
         if shared.as_json:
@@ -157,7 +156,15 @@ def run(
             console.print(f"- {notice}", soft_wrap=True)
         console.print(f"JupyterLab is at {running.url}\nCtrl-C stops it. The work is kept in the Docker volume {running.volume}.", soft_wrap=True)
 
-    serve(settings, built.assembly, port, devices, announce)
+    for last in (False, True):
+        built = build_here(settings, make_plan(settings, options, rebuild), console, shared.verbose)
+        try:
+            serve(settings, built.assembly, port, devices, announce)
+            break
+        except ImageGone:
+            if last:
+                raise
+            console.print("The image was removed meanwhile: it is made anew.", soft_wrap=True)
     console.print("Stopped. The next `hubdock run` of this branch opens the same work again.", soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from hubdock.cli_plan import find_user
 from hubdock.core.errors import LaunchError
 from hubdock.core.resources import choose_devices
 from hubdock.drivers.server import Server, ServerRequest, find_end, find_taken_devices, read_last_words, start_server, stop_server
+from hubdock.drivers.space import name_end
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
@@ -105,7 +106,7 @@ def _check_alive(server: Server, when: str) -> None:
     """Raise LaunchError with the server's last words if it has ended."""
     end = find_end(server.identity)
     if end is not None:
-        raise LaunchError(f"The server ended {when} ({end}).{_quote(server)}")
+        raise name_end(f"The server ended {when} ({end}).", _quote(server).strip())
 
 
 def _quote(server: Server) -> str:

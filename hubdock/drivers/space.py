@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hubdock.core.errors import OutOfSpace
+from hubdock.core.errors import HubDockError, LaunchError, OutOfSpace
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_WORDS = re.compile(r"No space left on device|Disk quota exceeded|disk is full", re.I)
 
 
 @contextmanager
@@ -20,3 +22,10 @@ def noticed(place: str = "the hub") -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         raise OutOfSpace.on(place, str(error)) from error
+
+
+def name_end(text: str, words: str) -> HubDockError:
+    """Return the error for a server that ended, given its last words: a full disk is told from everything else."""
+    if _WORDS.search(words):
+        return OutOfSpace.on("the Docker host", f"{text} {words}")
+    return LaunchError(f"{text} {words}".strip())

@@ -12,7 +12,7 @@ from docker.errors import APIError, DockerException
 from dockerspawner import DockerSpawner
 from traitlets import Enum, List, Unicode, default
 
-from hubdock.core.errors import LaunchError
+from hubdock.core.errors import HubDockError, LaunchError
 from hubdock.core.resources import choose_devices, parse_bytes
 from hubdock.core.text import make_tail
 from hubdock.drivers.docker import make_mount, make_unavailable
@@ -63,7 +63,7 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
         if not self.internal_ssl:
             try:
                 await self.wait_until_up(ip, port)
-            except LaunchError:
+            except HubDockError:
                 if await super().poll() is not None:  # the hub stops only what runs
                     await self.remove_object()
                 raise

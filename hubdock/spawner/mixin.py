@@ -12,10 +12,11 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from hubdock.core.errors import BuildError, ConfigError, HubDockError, LaunchError, QueueFull, from_dict
+from hubdock.core.errors import BuildError, ConfigError, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, flatten_form, parse_options
 from hubdock.drivers.secrets import read_secret
+from hubdock.drivers.space import name_end
 from hubdock.spawner.client import ServiceClient
 from hubdock.spawner.form import FormMemory, render_form
 from hubdock.spawner.progress import Progress
@@ -189,11 +190,18 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         self.start_progress = Progress()
         try:
             with as_hub_error():
-                await self.ensure_launch()
-                self.start_progress.say("Starting the server", 92)
-                return await self.launch_server()
+                try:
+                    return await self._make_and_launch()
+                except ImageGone:
+                    self.start_progress.say("The image was removed meanwhile: it is made anew")
+                    return await self._make_and_launch()
         finally:
             self.start_progress.end()
+
+    async def _make_and_launch(self) -> Any:
+        await self.ensure_launch()
+        self.start_progress.say("Starting the server", 92)
+        return await self.launch_server()
 
     async def launch_server(self) -> Any:
         """Start ``launch`` and wait until it answers; return what `Spawner.start` returns. The driver's part."""
@@ -215,7 +223,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         try:
             await wait_until_up(ip, port, f"{self.server.base_url}api", self.http_timeout, find_end)
         except LaunchError as error:
-            raise LaunchError(f"{error.message} {await self.read_last_words()}".strip()) from None
+            raise name_end(error.message, await self.read_last_words()) from None
 
     async def read_last_words(self) -> str:
         """Return the end of the server's log, for an error. The driver's part."""
