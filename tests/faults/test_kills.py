@@ -1,4 +1,4 @@
-"""kill -9 of the service, of the hub and of workers at each second of a build: ten builds are started a second apart, and one kill hits each at another age."""
+"""kill -9 of the service, of the hub and of workers at each second of a build: eight builds are started a second apart, and one kill hits each at another age."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.kit.hub import Hub
 from tests.kit.orphans import find_orphans
 from tests.kit.repos import Project
 
-AGES = 9
-SECONDS = 5.0
+AGES = 8
+SECONDS = 4.0
 
 
 def push_branches(project: Project) -> list[str]:
