@@ -22,6 +22,7 @@ from hubdock.core.project import HOME
 from hubdock.core.recipe import Recipe
 from hubdock.core.refs import ResolvedRef
 from hubdock.core.source import Source
+from hubdock.drivers.certificates import read_certificates
 from hubdock.drivers.git import Remote
 from hubdock.engine.config import HubDock
 from hubdock.engine.datasets import Dataset
@@ -51,7 +52,10 @@ def guest_version() -> str:
 
 @dataclass(frozen=True)
 class Assembly:
-    """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be renewed."""
+    """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be renewed.
+
+    ``base_key`` is the key of the task that prepares its base, ``prepared`` the tag that this leaves.
+    """
 
     options: Options
     remote: Remote
@@ -59,6 +63,7 @@ class Assembly:
     source: Source
     plan: Plan
     base_reference: str
+    base_key: str = ""
     base: BaseImage | None = None
     prepared: str = ""
     environment: EnvironmentInputs | None = None
@@ -121,10 +126,10 @@ def make_remote_spec(settings: HubDock, remote: Remote) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_base_spec(settings: HubDock, reference: str, pull: bool) -> dict[str, Any]:
-    """Return the task that prepares a base image."""
+def make_base_spec(settings: HubDock, reference: str, digest: str = "") -> dict[str, Any]:
+    """Return the task that prepares a base image: the local one, or the one of ``digest`` from its registry, which the reference then stands for."""
     return _common(settings) | {
-        "reference": reference, "pull": pull, "dvc": list(settings.dvc_packages), "certificates": settings.extra_ca_certificates,
+        "reference": reference, "digest": digest, "dvc": list(settings.dvc_packages), "certificates": read_certificates(settings.extra_ca_certificates),
         "index_url": settings.index_url, "extra_index_urls": list(settings.extra_index_urls),
     }  # fmt: skip
 

@@ -23,7 +23,7 @@ from hubdock.engine.assembly import Assembly
 from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
-from hubdock.engine.planner import Planner, make_base_key
+from hubdock.engine.planner import Planner
 from hubdock.engine.rows import make_row
 from hubdock.engine.runner import Runner
 from hubdock.engine.tasks import TaskStore
@@ -84,9 +84,8 @@ class Builds:
 
     def _find_keys(self, a: Assembly) -> list[tuple[str, str]]:
         """Return (kind, key) of the tasks that an assembly is made of, as far as its keys are known."""
-        if a.base is None:
-            return [("base", make_base_key(self.settings, a.base_reference))]
-        keys = [("environment", a.environment and a.environment.key), ("image", a.image and a.image.key), ("data", a.dataset and a.dataset.inputs.key)]
+        base = a.base_key if a.needs("base") else ""
+        keys = [("base", base), ("environment", a.environment and a.environment.key), ("image", a.image and a.image.key), ("data", a.dataset and a.dataset.inputs.key)]
         return [(kind, key) for kind, key in keys if key]
 
     async def leave(self, build: Build, user: str) -> None:
@@ -175,14 +174,13 @@ class Builds:
         await asyncio.gather(self._history(build), self._data(build), self._image(build))
 
     async def prepare_base(self, build: Build) -> None:
-        """Look into the base image, and bring the build's keys up to date, if that was not done before."""
-        if build.assembly.base is not None:
+        """Look into the base image, prepare it, and bring the build's keys up to date, if that was not done before or was undone."""
+        if not build.assembly.needs("base"):
             return
         reference = build.assembly.base_reference
-        spec = specs.make_base_spec(self.settings, reference, False)
-        await self.runner.do(build, "base", make_base_key(self.settings, reference), spec)
+        await self.runner.do(build, "base", build.assembly.base_key, specs.make_base_spec(self.settings, reference))
         build.assembly = await self.in_thread(self.planner.refresh, build.assembly)
-        if build.assembly.base is None:
+        if build.assembly.needs("base"):
             raise BuildError(f"The base image {reference} changed while it was looked into. Start again.")
 
     async def _history(self, build: Build) -> None:

@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, inspect, select
+from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, inspect, select, update
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from hubdock.core.errors import BackendError, ConfigError, OutOfSpace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0002"
+HEAD = "0003"
 SAMPLES = 10
 RETRIES = 2
 T = TypeVar("T")
@@ -40,10 +40,12 @@ class SourceRow(Base):
 
 
 class BaseRow(Base):
-    """A base image that was looked into; ``prepared`` is the local tag that environments start from. ``checked`` is seconds since the epoch."""
+    """A base image that was looked into; ``prepared`` is the local tag that environments start from, and ``key`` says by which settings it was made.
+    ``checked`` is when that was, or when its registry confirmed it since, in seconds since the epoch."""
 
     __tablename__ = "bases"
     reference: Mapped[str] = mapped_column(String(600), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64))
     prepared: Mapped[str] = mapped_column(String(200))
     text: Mapped[str] = mapped_column(Text)
     checked: Mapped[float] = mapped_column(Float)
@@ -163,9 +165,13 @@ class Database:
         with self.reading() as session:
             return session.get(BaseRow, reference)
 
-    def write_base(self, reference: str, prepared: str, text: str) -> None:
+    def write_base(self, reference: str, key: str, prepared: str, text: str) -> None:
         """Remember a base image, as seen now."""
-        self.write(lambda session: session.merge(BaseRow(reference=reference, prepared=prepared, text=text, checked=time.time())))
+        self.write(lambda session: session.merge(BaseRow(reference=reference, key=key, prepared=prepared, text=text, checked=time.time())))
+
+    def confirm_base(self, reference: str) -> None:
+        """Remember that a base image is still what its reference stands for, as seen now."""
+        self.write(lambda session: session.execute(update(BaseRow).where(BaseRow.reference == reference).values(checked=time.time())))
 
     def read_epoch(self, key: str, max_age: float) -> int:
         """Return the epoch of an environment that is not pinned, after raising it if it is older than ``max_age`` seconds (0: never)."""

@@ -15,6 +15,7 @@ from hubdock.core.repo import RepoURL
 from hubdock.drivers import git, space
 from hubdock.drivers.git import RemoteRefs
 from hubdock.engine.assembly import Assembly
+from hubdock.engine.bases import BaseRefresher
 from hubdock.engine.build import Build
 from hubdock.engine.builds import Builds
 from hubdock.engine.config import HubDock
@@ -37,6 +38,7 @@ class Engine:
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
 
     async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+        self.bases = BaseRefresher(settings, self.database, self.tasks)
         """Return the plan of a choice (`Planner.plan`)."""
         with space.noticed():
             return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)

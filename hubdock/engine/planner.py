@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from hubdock.core.requirements import LineKind, RequirementLine, pin_git, split_
 from hubdock.core.source import Source
 from hubdock.core.text import redact
 from hubdock.drivers import docker, git
+from hubdock.drivers.certificates import read_certificates
 from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, make_environment_inputs
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
@@ -64,17 +66,18 @@ class Planner:
         self._check_policy(source.recipe)
         dataset = self._make_dataset(source)
         reference = self.reader.find_base_reference(source.recipe, options.resources.gpu)
-        base, prepared = self._find_base(reference)
+        base_key = make_base_key(self.settings, reference)
+        base, prepared = self._find_base(reference, base_key)
         notices += [*source.recipe.notices, *source.data.notices]
         if source.recipe.kind == "none":
             notices.append("No requirements were found: the base image is used as it is.")
         plan = Plan(options.repo.url, options.ref, ref.kind, ref.commit, source.tree, options.new_branch, notices=tuple(notices))
-        assembly = Assembly(options, remote, ref, source, plan, reference, base, prepared, dataset=dataset, rebuild=rebuild)
+        assembly = Assembly(options, remote, ref, source, plan, reference, base_key, base, prepared, dataset=dataset, rebuild=rebuild)
         return self._add_parts(self._add_keys(assembly))
 
     def refresh(self, a: Assembly) -> Assembly:
         """Return the assembly as it is now, without asking the remote again: after a base was prepared, or a part was made."""
-        base, prepared = self._find_base(a.base_reference)
+        base, prepared = self._find_base(a.base_reference, a.base_key)
         return self._add_parts(self._add_keys(replace(a, base=base, prepared=prepared, plan=replace(a.plan, notices=_without_parts(a)))))
 
     # --- what may be asked for ---
@@ -103,10 +106,10 @@ class Planner:
 
     # --- keys ---
 
-    def _find_base(self, reference: str) -> tuple[BaseImage | None, str]:
-        """Return what is known of a base, unless the local image of that name is another by now."""
+    def _find_base(self, reference: str, key: str) -> tuple[BaseImage | None, str]:
+        """Return what is known of a base, unless it was prepared by other settings, or the local image of that name is another by now."""
         row = self.database.read_base(reference)
-        if row is None:
+        if row is None or row.key != key:
             return None, ""
         base = BaseImage(**json.loads(row.text))
         found = docker.inspect_image(reference)
@@ -157,18 +160,22 @@ class Planner:
     # --- parts ---
 
     def _add_parts(self, a: Assembly) -> Assembly:
-        parts = [self._base_part(a), *self._image_parts(a), self._data_part(a)]
+        parts = [*self._image_parts(a), self._data_part(a)]
+        parts = [self._base_part(a, parts), *parts]
         notices = list(a.plan.notices)
         if a.base is not None:
             notice = find_tensorflow_notice(a.source.recipe, a.base.packages)
             notices += [notice] if notice else []
         return replace(a, plan=replace(a.plan, parts=tuple(parts), notices=tuple(notices)))
 
-    def _base_part(self, a: Assembly) -> Part:
-        if a.base is not None:
-            return Part("base", State.READY, a.prepared.rpartition(":")[2])
-        key = make_base_key(self.settings, a.base_reference)
-        return self._pending("base", key, (f"{a.base_reference} is new here, or changed",))
+    def _base_part(self, a: Assembly, parts: Sequence[Part]) -> Part:
+        """Return the base's part. Whether its image is still here is asked only where an environment is built on it, or data fetched with it."""
+        if a.base is None:
+            return self._pending("base", a.base_key, (f"{a.base_reference} is new here, or changed",))
+        needed = any(part.name in {"environment", "data"} and part.state in {State.BUILD, State.RUNNING} for part in parts)
+        if needed and docker.inspect_image(a.prepared) is None:
+            return self._pending("base", a.base_key, ("not here any more",))
+        return Part("base", State.READY, a.prepared.rpartition(":")[2])
 
     def _image_parts(self, a: Assembly) -> list[Part]:
         if a.environment is None or a.image is None:
@@ -208,8 +215,11 @@ def matches_index(url: str, pattern: str) -> bool:
 
 
 def make_base_key(settings: HubDock, reference: str) -> str:
-    """Return the key of the task that prepares a base: one at a time for a reference and what is added to it."""
-    return make_digest("prepare", [reference, list(settings.dvc_packages), settings.extra_ca_certificates])
+    """Return the key of the task that prepares a base: one at a time for a reference and what is added to it. Raises ConfigError.
+
+    Proxies and indexes are no part of it: they are ways to the same packages, and stay out of the image.
+    """
+    return make_digest("prepare", [reference, list(settings.dvc_packages), read_certificates(settings.extra_ca_certificates)])
 
 
 def find_image(kind: str, key: str, inputs: str) -> str | None:

@@ -168,4 +168,4 @@ class Runner:
         self.database.record_task(make_task_row(attempt, result, build.assembly))
         if attempt.kind == "base" and result.error is None:
             base = result.data["base"]
-            self.database.write_base(base["reference"], result.data["prepared"], json.dumps(base))
+            self.database.write_base(base["reference"], attempt.key, result.data["prepared"], json.dumps(base))

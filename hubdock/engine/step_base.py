@@ -1,4 +1,8 @@
-"""Making a team's base of an image: pulled if it is not here, looked into, and given what it lacks of DVC, LFS and certificates."""
+"""Making a team's base of an image: pulled if it is not here, looked into, and given what it lacks of DVC, LFS and certificates.
+
+A newer image of a tag is pulled by its digest. The tag follows once that image was found good and is prepared: until then, and if it is not, starts
+go on with the one before.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from hubdock.core.naming import make_hash, make_tag
 from hubdock.drivers import docker
 from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context
+from hubdock.drivers.registry import split_reference
 from hubdock.engine.step_environment import prepare_tools
 from hubdock.engine.work import GUEST, Work
 
@@ -26,19 +31,13 @@ def run(work: Work) -> None:
     """Leave a `BaseImage` record and the tag that environments start from in the result."""
     spec = work.spec
     reference = spec["reference"]
-    found = docker.inspect_image(reference)
-    if found is None or spec["pull"]:
-        work.phase(Phase.FETCHING, f"base image {reference}")
-        docker.pull_image(reference, work.log)
-        found = docker.inspect_image(reference)
-    if found is None:
-        raise BuildError(f"The base image {reference} was pulled but is not here. Try again.")
+    found = _ensure_image(work, f"{split_reference(reference)[0]}@{spec['digest']}" if spec["digest"] else reference)
     work.phase(Phase.BUILDING, f"looking into {reference}")
     base, own_dvc = probe(reference, found)
     problems = base.find_problems()
     if problems:
         raise BuildError(f"{reference} can't be used as a base image. {' '.join(problems)}")
-    certificates = Path(spec["certificates"]).read_text(encoding="utf-8") if spec["certificates"] else ""
+    certificates = spec["certificates"]
     lacking = [package for package in ("git-lfs",) if package not in base.programs]
     dvc = [] if own_dvc else spec["dvc"]
     prepared = make_prepared_tag(base, dvc, lacking, certificates)
@@ -47,7 +46,21 @@ def run(work: Work) -> None:
             _prepare(work, base, prepared, dvc, lacking, certificates)
         else:
             docker.tag_image(base.image_id, prepared)
+    if spec["digest"]:
+        docker.tag_image(base.image_id, ":".join(split_reference(reference)))
     work.data |= {"base": asdict(base), "prepared": prepared}
+
+
+def _ensure_image(work: Work, reference: str) -> dict[str, Any]:
+    """Return the inspection of an image, which is pulled if it is not here."""
+    found = docker.inspect_image(reference)
+    if found is None:
+        work.phase(Phase.FETCHING, f"base image {reference}")
+        docker.pull_image(reference, work.log)
+        found = docker.inspect_image(reference)
+    if found is None:
+        raise BuildError(f"The base image {reference} was pulled but is not here. Try again.")
+    return found
 
 
 def make_prepared_tag(base: BaseImage, dvc: list[str], apt: list[str], certificates: str) -> str:

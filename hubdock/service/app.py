@@ -113,8 +113,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hubdock.service", description="The hubdock service, as a hub starts it.")
     parser.add_argument("--config", help="a .json or .py configuration file; `hubdock.configure` writes one")
     options = parser.parse_args()
+    refreshing = asyncio.create_task(engine.bases.run())
     logging.basicConfig(level=logging.INFO, format="[%(levelname)1.1s %(asctime)s hubdock] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     for noisy in ("httpx", "alembic"):
+    refreshing.cancel()
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = make_settings(load_config(options.config))

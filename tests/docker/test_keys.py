@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_environment_is_shared_by_branches_and_code_is_not(builder: Builder, pro
     assert count.after(ref="other") == (0, 1)
     assert count.after(ref="main") == (0, 0)
     assert count.after(ref="main", new_branch="idea") == (0, 0), "a new hypothesis builds nothing"
+
+
+def test_copies_of_repositories_that_were_removed_are_fetched_again(builder: Builder, project: Project) -> None:
+    """The database knows the commit still: nothing reads the copy again, until something is built of it."""
+    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0"), "a.py": "a"}).commit("one")
+    known = builder.must(repo=project.url, ref="main")
+    shutil.rmtree(builder.settings.state / "git")
+    assert builder.must(repo=project.url, ref="main").attempts == {}, "a ready image needs no copy"
+    shutil.rmtree(builder.settings.state / "git")
+    builder.forget(known)
+    again = builder.must(repo=project.url, ref="main")
+    assert again.assembly.image == known.assembly.image and set(again.attempts) == {"environment", "image"}
+    assert builder.docker.containers.run(again.assembly.image and builder.image("image", again).id, ["cat", "/hubdock/code/a.py"], remove=True) == b"a"
 
 
 def test_history_builds_nothing(builder: Builder, project: Project) -> None:

@@ -94,10 +94,21 @@ def test_sources(database: Database) -> None:
 
 def test_bases(database: Database) -> None:
     assert database.read_base("b") is None
-    database.write_base("b", "tag:1", "{}")
-    database.write_base("b", "tag:2", "{}")
+    database.write_base("b", "k1", "tag:1", "{}")
+    database.write_base("b", "k2", "tag:2", "{}")
     row = database.read_base("b")
-    assert row is not None and row.prepared == "tag:2" and abs(row.checked - time.time()) < 60
+    assert row is not None and (row.key, row.prepared) == ("k2", "tag:2") and abs(row.checked - time.time()) < 60
+
+
+def test_a_base_that_was_confirmed_is_the_same_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "time", lambda: 1000.0)
+    database.write_base("b", "k", "tag:1", "{}")
+    monkeypatch.setattr(module.time, "time", lambda: 2000.0)
+    database.confirm_base("b")
+    database.confirm_base("unknown")
+    row = database.read_base("b")
+    assert row is not None and (row.key, row.prepared, row.checked) == ("k", "tag:1", 2000.0)
+    assert database.read_base("unknown") is None
 
 
 def test_epochs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

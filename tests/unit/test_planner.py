@@ -34,7 +34,7 @@ from hubdock.engine.builds import Builds
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, TaskRow
 from hubdock.engine.launch import make_start
-from hubdock.engine.planner import Planner, matches_index
+from hubdock.engine.planner import Planner, make_base_key, matches_index
 from hubdock.engine.tasks import TaskStore
 from tests.unit.conftest import Repository, serve
 
@@ -42,13 +42,14 @@ BASE = BaseImage(
     "base:1", "sha256:" + "a" * 64, {"diff_ids": ["sha256:" + "1" * 64], "User": "1000:100"}, "3.12.1",
     {"jupyterhub": "5.4.6", "jupyterlab": "4.4.0", "jupyter-server": "2.16", "ipykernel": "6.29", "tensorflow-cpu": "2.21"}, ("git",), 1000, 100, "/home/jovyan", 1000,
 )  # fmt: skip
+PREPARED = "hubdock/base:" + "b" * 64
 DVC = {
     ".dvc/config": "[core]\nremote = r\n['remote \"r\"']\nurl = s3://bucket/x\n", "data.dvc": "outs:\n- {md5: " + "a" * 32 + ".dir, hash: md5, path: data, size: 5}\n",
 }  # fmt: skip
 
 
 class EmptyEngine(http.server.ThreadingHTTPServer):
-    """A Docker Engine that has no image and no volume."""
+    """A Docker Engine that has no volume, and no image but the prepared base."""
 
     daemon_threads = True
 
@@ -58,8 +59,9 @@ class EmptyEngine(http.server.ThreadingHTTPServer):
 
         def do_GET(self) -> None:
             self.server.asked.append(self.path)  # type: ignore[attr-defined]
-            answer = json.dumps({"message": f"No such object: {self.path}"}).encode()
-            self.send_response(404)
+            found = self.server.images.get(self.path.partition("/images/")[2].removesuffix("/json"))  # type: ignore[attr-defined]
+            answer = json.dumps(found or {"message": f"No such object: {self.path}"}).encode()
+            self.send_response(200 if found else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -71,6 +73,7 @@ class EmptyEngine(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), self.Handler)
         self.asked: list[str] = []
+        self.images: dict[str, dict[str, Any]] = {PREPARED: {"Id": "sha256:" + "b" * 64}}
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ class Team:
         options = HubDock(**{"state_dir": str(state), "allowed_hosts": [self.server.url], "base_image": "base:1", **settings})
         database = Database(options.database_url)
         if base is not None:
-            database.write_base(base.reference, "hubdock/base:" + "b" * 64, json.dumps(asdict(base)))
+            database.write_base(base.reference, make_base_key(options, base.reference), PREPARED, json.dumps(asdict(base)))
         return Planner(options, database, TaskStore(options.state))
 
     def plan(self, planner: Planner, ref: str = "main", **more: Any) -> Assembly:
@@ -161,6 +164,59 @@ def test_before_the_base_was_looked_into_no_engine_is_needed(team: Team, no_engi
         ("data", State.NONE, ()),
     ]
     assert a.environment is None and a.image is None
+
+
+def give_image(engine: EmptyEngine, kind: str, inputs: Any) -> None:
+    labels = {f"hubdock.{kind}": inputs.key, f"hubdock.{kind}.inputs": inputs.canonical}
+    engine.images[f"hubdock/{kind}:{inputs.key}"] = {"Id": "sha256:" + "c" * 64, "Config": {"Labels": labels}}
+
+
+def test_a_prepared_base_that_was_removed_is_made_again_where_it_is_needed(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1.16\n"})
+    planner = team.make_planner()
+    before = team.plan(planner)
+    del engine.images[PREPARED]
+    a = team.plan(planner)
+    assert a.plan.part("base") == Part("base", State.BUILD, a.base_key, ("not here any more",)) and a.needs("base")
+    assert (a.environment, a.image) == (before.environment, before.image), "the keys are known all the same"
+    give_image(engine, "environment", a.environment)
+    assert team.plan(planner).plan.part("base").state is State.READY, "new code stands on the environment"
+    give_image(engine, "image", a.image)
+    engine.asked.clear()
+    assert team.plan(planner).plan.ready
+    assert not [path for path in engine.asked if "hubdock/base" in path], "what is ready asks for no base"
+
+
+def test_data_needs_the_prepared_base_too(team: Team, engine: EmptyEngine) -> None:
+    team.push(DVC)
+    planner = team.make_planner()
+    a = team.plan(planner)
+    give_image(engine, "image", a.image)
+    del engine.images[PREPARED]
+    assert [(part.name, part.state) for part in team.plan(planner).plan.parts] == [
+        ("base", State.BUILD), ("environment", State.READY), ("image", State.READY), ("data", State.BUILD)
+    ]  # fmt: skip
+
+
+def test_a_base_is_known_by_what_is_added_to_it(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1.16\n"})
+    path = team.path / "ca.pem"
+    path.write_text("one")
+    planner = team.make_planner(extra_ca_certificates=str(path))
+
+    def find_state(**settings: Any) -> State:
+        same = {"state_dir": str(planner.settings.state), "allowed_hosts": [team.server.url], "base_image": "base:1", "extra_ca_certificates": str(path)}
+        changed = HubDock(**{**same, **settings})
+        return team.plan(Planner(changed, planner.database, planner.tasks)).plan.part("base").state
+
+    assert find_state() is State.READY
+    assert find_state(proxies={"https_proxy": "http://127.0.0.1:9"}) is State.READY, "a way to the packages is none of them"
+    assert find_state(dvc_packages=["dvc[azure]"]) is State.BUILD
+    assert find_state(extra_ca_certificates="") is State.BUILD
+    path.write_text("two")
+    assert find_state() is State.BUILD
+    (team.path / "other.pem").write_text("one")
+    assert find_state(extra_ca_certificates=str(team.path / "other.pem")) is State.READY, "the content counts, wherever it is"
 
 
 def test_an_engine_that_is_away_is_no_answer(team: Team, no_engine: None) -> None:
@@ -358,7 +414,7 @@ def test_a_rebuild_is_not_forgotten_while_the_base_is_looked_into(team: Team, en
     team.push({"requirements.txt": "six\n"})
     planner = team.make_planner(base=None)
     waiting = planner.plan(parse_options({"repo": team.url, "ref": "main"}), rebuild=True)
-    planner.database.write_base(BASE.reference, "hubdock/base:" + "b" * 64, json.dumps(asdict(BASE)))
+    planner.database.write_base(BASE.reference, make_base_key(planner.settings, BASE.reference), PREPARED, json.dumps(asdict(BASE)))
     known = planner.refresh(waiting)
     assert known.environment and known.environment.epoch == 1
     assert planner.refresh(known).environment == known.environment  # renewed once

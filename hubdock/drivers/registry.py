@@ -1,0 +1,49 @@
+"""What a registry says that a tag stands for. The Docker Engine asks, with its own proxies, certificates and mirrors; the login is docker's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from docker.errors import APIError
+from docker.utils import parse_repository_tag
+
+from hubdock.core.errors import BackendError, RegistryUnavailable
+from hubdock.drivers.docker import client, translated
+
+_HUB = ("index.docker.io/", "docker.io/")
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return (repository, tag or digest) of an image's name; without either it is ``latest``."""
+    repository, tag = parse_repository_tag(reference)
+    return repository, tag or "latest"
+
+
+def find_digests(inspection: Mapping[str, Any], reference: str) -> set[str]:
+    """Return the digests by which a reference's own repository knows this image; empty for an image that exists only here.
+
+    An engine with the containerd image store invents a digest for each image that it builds, equal to the image's id. Then a name counts only if it
+    says its registry: a short one would have Docker Hub asked for a team's own image, and whoever has that name there would answer.
+    """
+    repository = _shorten(split_reference(reference)[0])
+    named = "/" in repository and any(c in repository.partition("/")[0] for c in ".:")
+    found = [entry.partition("@") for entry in inspection.get("RepoDigests") or ()]
+    return {digest for name, _, digest in found if _shorten(name) == repository and (named or digest != inspection.get("Id"))}
+
+
+def _shorten(repository: str) -> str:
+    """Return a repository as the engine lists it: Docker Hub's without its host."""
+    for host in _HUB:
+        repository = repository.removeprefix(host)
+    return repository.removeprefix("library/")
+
+
+def ask_digest(reference: str) -> str:
+    """Return the digest that a tag stands for now: one question to its registry, which brings no layer. Raises RegistryUnavailable."""
+    unknown = f"The registry does not say what {reference} stands for."
+    try:
+        with translated():
+            return str(client().inspect_distribution(reference)["Descriptor"]["digest"])
+    except (APIError, BackendError) as error:
+        raise RegistryUnavailable(unknown, str(getattr(error, "detail", "") or error)) from error
