@@ -111,6 +111,8 @@ def check_engine() -> Iterator[Check]:
     yield Check(name, "ok", message)
     if driver == "vfs":
         yield Check(name, "warn", "the storage driver vfs copies every layer whole", 'Set "storage-driver": "overlay2" in /etc/docker/daemon.json.')
+    if found.get("LiveRestoreEnabled") is False:
+        yield Check(name, "warn", "a restart of this engine ends every running server", 'Set "live-restore": true in /etc/docker/daemon.json, then `systemctl reload docker`.')
     lacking = [what for key, what in (("MemoryLimit", "memory"), ("CpuCfsQuota", "CPU"), ("PidsLimit", "processes")) if found.get(key) is False]
     if lacking:
         mend = "Let the engine manage control groups (rootless: delegate them to its user)."

@@ -110,6 +110,7 @@ class PrivateEngine:
         net = next(n for n in range(200, 250) if f"10.231.{n}." not in run("ip", "-4", "addr"))
         self.address = f"10.231.{net}.1"
         run("ip", "link", "add", self.bridge, "type", "bridge")
+        run("ip", "link", "set", self.bridge, "address", f"02:42:0a:e7:{net:02x}:01")  # of its own accord it takes the lowest of its ports', anew with each
         run("ip", "addr", "add", f"{self.address}/24", "dev", self.bridge)
         run("ip", "link", "set", self.bridge, "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
