@@ -36,9 +36,9 @@ class Engine:
         self.tasks = TaskStore(settings.state)
         self.planner = Planner(settings, self.database, self.tasks)
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
+        self.bases = BaseRefresher(settings, self.database, self.tasks)
 
     async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
-        self.bases = BaseRefresher(settings, self.database, self.tasks)
         """Return the plan of a choice (`Planner.plan`)."""
         with space.noticed():
             return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)

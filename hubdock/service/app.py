@@ -102,7 +102,9 @@ async def serve(settings: HubDock) -> None:
     server.add_sockets(bind_sockets(address.port or 9000, address.hostname or "127.0.0.1"))
     resumed = await engine.resume()
     log.info("serving on %s%s", address.netloc, f", {resumed} builds taken up again" if resumed else "")
+    refreshing = asyncio.create_task(engine.bases.run())
     await stop.wait()
+    refreshing.cancel()
     server.stop()
     await engine.close()
     held.close()
@@ -113,10 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hubdock.service", description="The hubdock service, as a hub starts it.")
     parser.add_argument("--config", help="a .json or .py configuration file; `hubdock.configure` writes one")
     options = parser.parse_args()
-    refreshing = asyncio.create_task(engine.bases.run())
     logging.basicConfig(level=logging.INFO, format="[%(levelname)1.1s %(asctime)s hubdock] %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     for noisy in ("httpx", "alembic"):
-    refreshing.cancel()
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = make_settings(load_config(options.config))
