@@ -20,6 +20,7 @@ from tests.kit.repos import Project
 
 CONFIG = Path(__file__).with_name("jupyterhub_config_plain.py")
 FILES = 10_000
+QUEUED = 30
 
 
 class PlainHub(Hub):
@@ -110,3 +111,38 @@ def measure_second_hypothesis(work: Path, server: Server, rounds: int) -> list[F
         Figure(f"second hypothesis on {FILES:,} files: seconds of data work", median(seconds), 1.5, "lower", rounds, describe(linking=seconds)),
         Figure("second hypothesis: requests to the data remote", fetched, 0, "lower", rounds),
     ]
+
+
+def measure_queue(work: Path, server: Server, rounds: int) -> list[Figure]:
+    """A ready image's start beside 30 builds that wait for their turn, and on the same hub with none."""
+    project = Project(server, work, "queue")
+    project.write_all({"README.md": "ready\n", "slow/setup.py": "import time\ntime.sleep(600)\n"}).commit()
+    for number in range(QUEUED + 1):
+        project.write_all({"requirements.txt": f"# {number}\n./slow\n"}).commit(push=False)
+        project.push(f"wait{number}")
+    settings = {"allowed_hosts": [server.url], "max_parallel_builds": 1, "max_queued_builds_per_user": 100, "cancel_grace": 0.1}
+    hub = Hub(work / "queue", {"HubDock": settings})
+    options = {"repo": project.url, "ref": "main"}
+    times: dict[str, list[float]] = {"idle": [], "queue": []}
+    try:
+        hub.start().start_server("alice", "warm", options).stop()
+        for number in range(rounds):
+            for name in ("idle", "queue"):
+                builds = [queue_build(hub, project, n) for n in range(QUEUED + 1)] if name == "queue" else []
+                times[name].append(time_start(hub, f"{name}{number}", options))
+                assert sum(bool(hub.service("GET", f"builds/{build}").json()["queue"]) for build in builds) >= len(builds) - 1
+                hub.stop_server("alice", f"{name}{number}")
+                for build in builds:
+                    hub.service("DELETE", f"builds/{build}")
+                hub.wait_for(lambda: all(hub.service("GET", f"builds/{build}").json()["finished"] for build in builds), 60, "the builds end")  # noqa: B023
+    finally:
+        hub.stop()
+        hub.clean()
+    ratio = median(times["queue"]) / median(times["idle"])
+    return [Figure(f"hit beside {QUEUED} queued builds / on an idle hub", ratio, 1.3, "lower", rounds, describe(**times))]
+
+
+def queue_build(hub: Hub, project: Project, number: int) -> str:
+    answer = hub.service("POST", "builds", {"repo": project.url, "ref": f"wait{number}"})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
