@@ -283,4 +283,5 @@ def make_hub_error(error: HubDockError) -> HTTPError:
         return made
     log_message = f"{message} {error.detail}".strip()
     found: HTTPError = SpawnException(message, reason=error.code, status_code=error.status, log_message=log_message)
+    found.jupyterhub_message = message  # type: ignore[attr-defined]  # its pages show this alone; without it nothing, or the detail too
     return found

@@ -76,7 +76,7 @@ def leased(docker_engine: docker.DockerClient, gpus: list[str]) -> list[str]:
 def hub_settings(server: Server, locked: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
     return {
         "HubDock": {
-            "allowed_hosts": [server.url, locked.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0,
+            "allowed_hosts": [server.url, locked.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0, "max_repo_size": 16 * 1024**2,
             "base_images": {"other": find_base()},
         },
         "HubDockSpawner": {"gpu_devices": gpus},
