@@ -13,17 +13,19 @@ from hubdock.core.text import format_seconds
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.tasks import Attempt
 
+Waiter = tuple[str, str]  # a user, and the server that waits; an empty one: the user themself, by API or command line
+
 
 @dataclass(eq=False)
 class Build:
-    """One build. ``attempts`` are its tasks by part; ``done`` is set when it ended; ``error`` says why it failed.
+    """One build. ``waiters`` are who wants it, and for which of their servers; ``attempts`` are its tasks by part; ``done`` is set when it ended; ``error`` says why it failed.
 
     ``queue`` holds the parts that wait for a place: (position from 1, expected seconds or None).
     """
 
     assembly: Assembly
     identity: str
-    users: set[str] = field(default_factory=set)
+    waiters: set[Waiter] = field(default_factory=set)
     created: float = field(default_factory=time.time)
     finished: float | None = None
     phase: Phase = Phase.QUEUED
@@ -34,6 +36,11 @@ class Build:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     runner: asyncio.Task[None] | None = None
+
+    @property
+    def users(self) -> set[str]:
+        """The names of those who want it."""
+        return {user for user, _ in self.waiters}
 
     @property
     def waits(self) -> bool:

@@ -46,10 +46,10 @@ class Builds:
         """Run something that blocks, beside the event loop."""
         return await self.runner.in_thread(function, *args, **kwargs)
 
-    async def ensure(self, assembly: Assembly, user: str, identity: str = "") -> Build:
+    async def ensure(self, assembly: Assembly, user: str, server: str = "", identity: str = "") -> Build:
         """Return the build that makes what an assembly lacks: one that runs already, or a new one. A build that ended well lacks nothing.
 
-        ``identity`` takes up a build of an earlier process. Raises QueueFull if it would have to wait and there is no room for it.
+        The user waits for it, or one of their servers does, until `leave`. ``identity`` takes up a build of an earlier process. Raises QueueFull if it would have to wait and there is no room for it.
         """
         build = next((b for b in self.active.values() if b.assembly.identity == assembly.identity and assembly.image), None)
         if build is None:
@@ -57,10 +57,10 @@ class Builds:
                 self._check_room(assembly, user)
             build = Build(assembly, identity or uuid.uuid4().hex)
             self.by_id[build.identity] = self.active[build.identity] = build
-            build.users.add(user)
+            build.waiters.add((user, server))
             self._forget_old()
             build.runner = asyncio.create_task(self._run(build))
-        build.users.add(user)
+        build.waiters.add((user, server))
         return build
 
     def _check_room(self, assembly: Assembly, user: str) -> None:
@@ -88,15 +88,15 @@ class Builds:
         keys = [("base", base), ("environment", a.environment and a.environment.key), ("image", a.image and a.image.key), ("data", a.dataset and a.dataset.inputs.key)]
         return [(kind, key) for kind, key in keys if key]
 
-    async def leave(self, build: Build, user: str) -> None:
-        """Take a user out. When nobody is left after the grace time, the tasks that no other build needs are ended."""
-        build.users.discard(user)
-        if build.users or build.done.is_set():
+    async def leave(self, build: Build, user: str, server: str = "") -> None:
+        """Take a user's server out, or the user who waits for none: their other servers go on waiting. When nobody is left after the grace time, the tasks that no other build needs are ended."""
+        build.waiters.discard((user, server))
+        if build.waiters or build.done.is_set():
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.cancel_grace):
                 await build.done.wait()
-        if not build.users and not build.done.is_set():
+        if not build.waiters and not build.done.is_set():
             await self.cancel(build)
 
     async def leave_after(self, build: Build, user: str, seconds: float) -> None:

@@ -22,6 +22,7 @@ from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
 from hubdock.engine.planner import Planner
 from hubdock.engine.tasks import TaskStore
+from hubdock.engine.rows import read_waiters
 
 log = logging.getLogger("hubdock")
 
@@ -47,9 +48,9 @@ class Engine:
         """Return the branches and tags of a repository, as they are now."""
         return await self.builds.in_thread(lambda: git.list_branches(self.planner.reader.make_remote(repo)))
 
-    async def ensure(self, assembly: Assembly, user: str) -> Build:
+    async def ensure(self, assembly: Assembly, user: str, server: str = "") -> Build:
         """Return the build that makes what is missing (`Builds.ensure`)."""
-        return await self.builds.ensure(assembly, user)
+        return await self.builds.ensure(assembly, user, server)
 
     async def resume(self) -> int:
         """Take up the builds that an earlier process left: their workers go on, or have ended meanwhile. Return how many."""
@@ -59,11 +60,11 @@ class Engine:
         return len(rows)
 
     async def _resume(self, row: BuildRow) -> None:
-        users = [str(user) for user in json.loads(row.users)] or [""]
+        waiters = read_waiters(row) or {("", "")}
         try:
             assembly = await self.plan(parse_options(json.loads(row.options)))
-            build = await self.builds.ensure(assembly, users[0], row.id)
-            build.users |= set(users)
+            build = await self.builds.ensure(assembly, *min(waiters), row.id)
+            build.waiters |= waiters
             log.info("build %s is taken up again", row.id)
         except HubDockError as error:
             row.status, row.error, row.finished = str(Phase.FAILED), json.dumps(error.as_dict()), row.created
@@ -106,7 +107,7 @@ def describe_row(row: BuildRow) -> dict[str, Any]:
     """Return the JSON form of a build of the past."""
     return {
         "id": row.id, "phase": row.status, "repo": row.repo, "ref": row.ref, "commit": row.commit, "image": row.image, "created": row.created,
-        "finished": row.finished, "error": json.loads(row.error) if row.error else None, "users": json.loads(row.users), "parts": [], "notices": [],
+        "finished": row.finished, "error": json.loads(row.error) if row.error else None, "users": sorted({user for user, _ in read_waiters(row)}), "parts": [], "notices": [],
         "new_branch": json.loads(row.options).get("new_branch", ""), "tasks": {part: "-".join(place) for part, place in json.loads(row.tasks).items()},
     }  # fmt: skip
 

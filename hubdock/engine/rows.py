@@ -10,7 +10,7 @@ from hubdock.engine.database import BuildRow, TaskRow
 from hubdock.engine.tasks import Attempt, Result
 
 if TYPE_CHECKING:
-    from hubdock.engine.build import Build
+    from hubdock.engine.build import Build, Waiter
 
 
 def make_row(build: Build) -> BuildRow:
@@ -18,7 +18,7 @@ def make_row(build: Build) -> BuildRow:
     a = build.assembly
     return BuildRow(
         id=build.identity, created=build.created, finished=build.finished, status=str(build.phase), repo=a.remote.repo.canonical, ref=a.options.ref,
-        commit=a.ref.commit, image=a.image.key if a.image else "", options=json.dumps(a.options.as_dict()), users=json.dumps(sorted(build.users)),
+        commit=a.ref.commit, image=a.image.key if a.image else "", options=json.dumps(a.options.as_dict()), users=json.dumps(sorted(build.waiters)),
         tasks=json.dumps({part: [attempt.kind, attempt.key, attempt.path.name] for part, attempt in build.attempts.items()}),
         error=json.dumps(build.error.as_dict()) if build.error else "",
     )  # fmt: skip
@@ -33,3 +33,8 @@ def make_task_row(attempt: Attempt, result: Result, a: Assembly) -> TaskRow:
         id=attempt.identity, kind=attempt.kind, key=attempt.key, repo=a.remote.repo.canonical, status=str(result.status), finished=result.finished,
         seconds=round(result.finished - result.started, 3), steps=json.dumps(result.steps), inputs=json.dumps(inputs),
     )  # fmt: skip
+
+
+def read_waiters(row: BuildRow) -> set[Waiter]:
+    """Return who waited for a build."""
+    return {(str(user), str(server)) for user, server in json.loads(row.users)}

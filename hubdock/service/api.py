@@ -138,7 +138,7 @@ class BuildHandler(APIHandler):
         build = self.find_build(identity)
         if build is None:
             raise HTTPError(404, "There is no such build under way, or it is somebody else's.")
-        self.state.in_background(self.engine.builds.leave(build, self.name))
+        self.state.in_background(self.engine.builds.leave(build, self.name or "hub", self.get_query_argument("server", "")))
         self.set_status(204)
 
 
@@ -205,7 +205,7 @@ class LaunchesHandler(APIHandler):
         body = self.read_json()
         user, server = str(body.get("user", "")), str(body.get("server", ""))
         assembly = await make_plan(self, body.get("options") or {})
-        build = await self.engine.ensure(assembly, user)
+        build = await self.engine.ensure(assembly, user, server)
         if assembly.plan.ready:
             await build.done.wait()
         self.write_json(await describe_launch(self, build, user, server))
@@ -232,7 +232,7 @@ class LaunchHandler(APIHandler):
         require_internal(self)
         build = self.find_build(identity)
         if build is not None:
-            self.state.in_background(self.engine.builds.leave(build, self.get_query_argument("user")))
+            self.state.in_background(self.engine.builds.leave(build, self.get_query_argument("user"), self.get_query_argument("server", "")))
         self.set_status(204)
 
 

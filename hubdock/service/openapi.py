@@ -114,7 +114,7 @@ PATHS: dict[str, Any] = {
     },
     "/api/builds/{id}": {
         "get": _operation("One build", {"200": _answer("The build", {"type": "object"})}, parameters=[_ID]),
-        "delete": _operation("Leave a build; it ends when nobody waits for it any more", {"204": _answer("Left")}, parameters=[_ID]),
+        "delete": _operation("Leave a build, which goes on while another server or user waits for it", {"204": _answer("Left")}, parameters=[_ID, _SERVER]),
     },
     "/api/builds/{id}/events": {
         "get": _operation("A build's events: server-sent, replayed from Last-Event-ID, then live", {"200": _answer("Events named phase, progress, log, notice, and end", _ref("Event"), "text/event-stream")}, parameters=[_ID])
@@ -122,9 +122,10 @@ PATHS: dict[str, Any] = {
     "/api/builds/{id}/log": {"get": _operation("The whole log as text", {"200": _answer("Lines", _TEXT, "text/plain")}, parameters=[_ID])},
     "/api/images": {"get": _operation("The images that hubdock made (administrators)", {"200": _answer("Images", _object({"images": _list(_ref("Image"))}))})},
     "/api/launches": {"post": _operation("Have everything made for a user's server (the hub alone)", {"200": _answer("The build, and the launch once it is ready", _ref("Launch"))}, body=_LAUNCH_BODY)},
+_SERVER = {**_query("server", "the server that waits; none: you do"), "required": False}
     "/api/launches/{id}": {
         "get": _operation("How to launch what a build made (the hub alone)", {"200": _answer("The launch", _ref("Launch"))}, parameters=[_ID, *_WHO]),
-        "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, _WHO[0]]),
+        "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, *_WHO]),
     },
     "/api/launches/{id}/archive": {
         "get": _operation("What goes into the container before it starts, as a tar (the hub alone)", {"200": _answer("The tar", {"type": "string", "format": "binary"}, "application/x-tar")}, parameters=[_ID, *_WHO])

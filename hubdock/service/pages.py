@@ -18,6 +18,7 @@ from hubdock.core.options import FIELDS, Options, flatten_form, parse_options
 from hubdock.core.repo import drop_credentials, parse_repo_url
 from hubdock.core.resources import format_bytes
 from hubdock.engine.build import Build
+from hubdock.engine.rows import read_waiters
 from hubdock.service.base import BaseHandler
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +84,8 @@ class ChooseHandler(PageHandler):
         options = parse_options(flatten_form(form))
         assembly = await self.engine.plan(options, new_must_be_new=True)
         self.state.metrics.plans.labels("ready" if assembly.plan.ready else "build").inc()
-        return options, make_server_name(options.repo, assembly.hypothesis), await self.engine.ensure(assembly, self.name)
+        server = make_server_name(options.repo, assembly.hypothesis)
+        return options, server, await self.engine.ensure(assembly, self.name, server)
 
     async def show(self, values: Mapping[str, str], *, error: HubDockError | None = None, list_now: bool) -> None:
         """Draw the form with these values, the message beside its field, and the branches of the repository if they are asked for."""
@@ -102,7 +104,7 @@ class ChooseHandler(PageHandler):
 
     async def _find_recent(self) -> list[str]:
         rows = await self.engine.builds.in_thread(self.engine.database.list_builds, 200)
-        return list(dict.fromkeys(row.repo for row in rows if f'"{self.name}"' in row.users))[:10]
+        return list(dict.fromkeys(row.repo for row in rows if any(user == self.name for user, _ in read_waiters(row))))[:10]
 
     async def _find_servers(self) -> list[dict[str, Any]]:
         """Return this user's servers with the addresses to open them; none if the hub does not say."""
@@ -158,7 +160,8 @@ class WatchHandler(PageHandler):
         start = self.state.starts.find(self.name, identity)
         if start is not None:
             await self.state.starts.cancel(start)
-        self.state.in_background(self.engine.builds.leave(build, self.name))
+        server = start.server if start is not None else make_server_name(build.assembly.options.repo, build.assembly.hypothesis)
+        self.state.in_background(self.engine.builds.leave(build, self.name, server))
         self.redirect(self._again(build.assembly.options), status=303)
 
 

@@ -80,7 +80,7 @@ class Starts:
             async with asyncio.timeout(self.builds.settings.wait_timeout):
                 await start.build.done.wait()
         except TimeoutError:
-            leaving = asyncio.create_task(self.builds.leave(start.build, start.user))
+            leaving = asyncio.create_task(self.builds.leave(start.build, start.user, start.server))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
             limit = format_seconds(self.builds.settings.wait_timeout)

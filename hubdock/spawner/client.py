@@ -64,9 +64,9 @@ class ServiceClient:
         """Return the tar that goes into the container."""
         return (await self._ask("GET", f"api/launches/{build}/archive", params={"user": user, "server": server})).content
 
-    async def leave(self, build: str, user: str) -> None:
-        """Stop waiting for a build."""
-        await self._ask("DELETE", f"api/launches/{build}", params={"user": user})
+    async def leave(self, build: str, user: str, server: str) -> None:
+        """Stop waiting for a build in a server's name."""
+        await self._ask("DELETE", f"api/launches/{build}", params={"user": user, "server": server})
 
     async def stream(self, build: str) -> AsyncIterator[Event]:
         """Yield a build's events until it ends. A broken connection is taken up where it broke; nothing more comes if the service is restarted."""

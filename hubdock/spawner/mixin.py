@@ -173,7 +173,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
             ) from None
         except asyncio.CancelledError:
             with contextlib.suppress(HubDockError):
-                await asyncio.shield(client.leave(self.build_id, self.user.name))
+                await asyncio.shield(client.leave(self.build_id, self.user.name, self.name))
             raise
 
     def _set_patience(self, patience: asyncio.Timeout, event: Event) -> None:

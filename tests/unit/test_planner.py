@@ -317,6 +317,10 @@ async def test_a_launch_is_of_what_its_user_chose(team: Team, engine: EmptyEngin
     made = [await builds.ensure(team.plan(planner, **more), "carol") for more in others]
     assert [build.assembly.options.new_branch for build in made] == ["try-1", "try-2", ""] and made[2] is not main
     assert main.users == {"alice", "bob"} and {build.assembly.image for build in made} == {main.assembly.image}
+    assert await builds.ensure(team.plan(planner), "alice", "named") is main
+    await builds.leave(main, "alice", "named")
+    await builds.leave(main, "bob")
+    assert main.waiters == {("alice", "")} and not main.done.is_set(), "who cancels one server leaves the build to their other one"
     for build in builds.by_id.values():
         build.done.set()
     builds.runner.pool.shutdown()
