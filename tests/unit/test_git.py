@@ -493,6 +493,22 @@ def test_a_copy_that_was_half_made_is_made_again(mirror: Mirror) -> None:
     assert mirror.ensure_commit(ref) == ref.commit
 
 
+def test_locks_of_a_killed_git_are_in_nobodys_way(mirror: Mirror) -> None:
+    """git's own locks outlive a kill -9; ours, which every writer holds, does not."""
+    ref = resolve(mirror.remote)
+    commit = mirror.ensure_commit(ref)
+    left = [mirror.plan / "shallow.lock", mirror.plan / "packed-refs.lock", mirror.plan / "refs" / "hubdock" / "heads" / "main.lock", mirror.plan / "objects" / "pack" / "tmp_pack_x"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    half = mirror.directory / "packs" / ".new-x"
+    half.mkdir(parents=True)
+    (mirror.plan / "hubdock-commits" / commit).unlink()
+    assert mirror.ensure_commit(ref) == commit
+    mirror.ensure_history(ref)
+    assert not [path for path in (*left, half) if path.exists()]
+
+
 def test_other_addresses_have_other_copies(mirror: Mirror) -> None:
     other = Mirror(mirror.directory.parent.parent, replace(mirror.remote, repo=parse_repo_url("https://a.org/git/x")), MIB)
     same = Mirror(mirror.directory.parent.parent, replace(mirror.remote, repo=parse_repo_url(mirror.remote.repo.canonical)), MIB)
