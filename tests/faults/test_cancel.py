@@ -50,13 +50,13 @@ def test_one_of_twenty_then_the_last(crowd: Hub, project: Project, tell: Callabl
     project.push("slow")
     for user in USERS:
         assert hub.api("POST", f"users/{user}/servers/wanted", {"repo": project.url, "ref": "slow"}).status_code == 202
-    hub.wait_for(lambda: find_steps("install.py") and find_steps("backend"), 60, "the package is being built")
+    hub.wait_for(lambda: find_steps(project.remote_name), 60, "the package is being built")
     (build,) = [b for b in hub.service("GET", "builds").json()["builds"] if b["phase"] == "building"]
     hub.wait_for(lambda: len(hub.service("GET", f"builds/{build['id']}").json()["users"]) == 20, 30, "all twenty wait for one build")
     seconds = cancel(hub, USERS[0])
     time.sleep(GRACE + 1)
     found = hub.service("GET", f"builds/{build['id']}").json()
-    assert found["phase"] == "building" and len(found["users"]) == 19 and find_steps("install.py"), "it lives for the others"
+    assert found["phase"] == "building" and len(found["users"]) == 19 and find_steps(project.remote_name), "it lives for the others"
     assert default.container.id == identity and default.ask("contents").status_code == 200
     tell(f"one of twenty was out after {seconds:.2f} s, and the build lives")
     slowest = max(cancel(hub, user) for user in USERS[1:-1])
@@ -64,7 +64,7 @@ def test_one_of_twenty_then_the_last(crowd: Hub, project: Project, tell: Callabl
     last = cancel(hub, USERS[-1])
     left = time.monotonic()
     hub.wait_for(lambda: hub.service("GET", f"builds/{build['id']}").json()["phase"] == "cancelled", GRACE + 5, "it is cancelled", 0.02)
-    hub.wait_for(lambda: not find_steps("install.py") and not find_orphans(hub, {identity}), GRACE + 5, f"nothing is left: {find_orphans(hub, {identity})}", 0.05)
+    hub.wait_for(lambda: not find_steps(project.remote_name) and not find_orphans(hub, {identity}), GRACE + 5, f"nothing is left: {find_orphans(hub, {identity})}", 0.05)
     gone = time.monotonic() - left
     tell(f"the others were out after {slowest:.2f} s at most, the last after {last:.2f} s, and the build was gone {gone:.2f} s later (grace {GRACE:g} s)")
     assert gone < GRACE + 5
