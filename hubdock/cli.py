@@ -208,6 +208,36 @@ def logs(
 
 
 @app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go, and why.")] = False,
+    budget: Annotated[str, typer.Option(metavar="SIZE", help="What may stay, such as 50G. Default: HubDock.disk_budget.")] = "",
+    config: Config = None, state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Free disk space: remove what nothing needs, least recently used first. Never what is in use or pinned."""
+    shared.take(config, state_dir, as_json, verbose)
+    from hubdock.cli_disk import collect
+    from hubdock.cli_output import make_console
+    from hubdock.cli_plan import quiet_logs
+
+    quiet_logs(shared.verbose)
+    collect(load(), make_console(), budget or None, dry_run, shared.as_json)
+
+
+@app.command()
+def workspaces(
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="list, delete or restore.")] = "list",
+    volume: Annotated[list[str] | None, typer.Argument(metavar="WORKSPACE...", help="What to delete or restore, as listed.")] = None,
+    config: Config = None, state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """List the workspaces of everybody here, delete some (into a trash first), or restore them."""
+    shared.take(config, state_dir, as_json, verbose)
+    from hubdock.cli_disk import manage_workspaces
+    from hubdock.cli_output import make_console
+
+    manage_workspaces(load(), make_console(), action, volume or [], shared.as_json)
+
+
+@app.command()
 def doctor(
     base: Annotated[str, typer.Option("--base", metavar="IMAGE", help="Check whether this image can be a base, instead of the machine.")] = "",
     config: Config = None, state_dir: StateDir = None, as_json: AsJSON = False, verbose: Verbose = False,

@@ -37,9 +37,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Network": ("proxies", "extra_ca_certificates"),
     "Data": ("data_mode", "dvc_remotes", "dvc_packages", "data_network"),
     "Builds": ("build_timeout", "max_parallel_builds", "max_queued_builds", "max_queued_builds_per_user", "wait_timeout", "cancel_grace"),
+    "Disk space": (
+        "disk_budget", "unused_max_age", "log_max_age", "pins", "collect_interval", "collect_build_cache", "workspace_retention",
+    ),
     "What a server may use": ("default_resources", "cpu_limit", "mem_limit", "shm_limit", "gpu_limit"),
 }
-STOCK = ("remove", "pull_policy", "use_internal_ip", "start_timeout")
+STOCK = ("remove", "pull_policy", "use_internal_ip", "start_timeout", "http_timeout")
 SHARED = ("config", "state_dir", "as_json", "verbose")
 
 

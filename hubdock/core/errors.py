@@ -5,7 +5,9 @@
     │   ├── InvalidRepoURL
     │   ├── InvalidRef
     │   ├── InvalidOption
-    │   └── RepoNotAllowed            403
+    │   ├── RepoNotAllowed            403
+    │   ├── WorkspaceNotFound         404
+    │   └── WorkspaceInUse            409
     ├── ResolveError                  404   what the remote answered
     │   ├── RefNotFound
     │   ├── AccessDenied                    missing and forbidden answer alike
@@ -103,6 +105,20 @@ class RepoNotAllowed(RequestError):
 
     code = "repo_not_allowed"
     status = 403
+
+
+class WorkspaceNotFound(RequestError):
+    """There is no such workspace, or it is somebody else's."""
+
+    code = "workspace_not_found"
+    status = 404
+
+
+class WorkspaceInUse(RequestError):
+    """A server is on the workspace, or another has taken its place."""
+
+    code = "workspace_in_use"
+    status = 409
 
 
 class ResolveError(HubDockError):

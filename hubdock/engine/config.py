@@ -136,6 +136,30 @@ class HubDock(Configurable):
 
     cpu_limit = Float(None, allow_none=True, help="""The most CPU cores that a server may ask for. Default: unlimited.""").tag(config=True)
     mem_limit = Unicode("", help="""The most memory that a server may ask for, for example ``8G``. Default: unlimited.""").tag(config=True)
+    disk_budget = Unicode(
+        "",
+        help="""The most that images, data, copies of repositories and BuildKit's cache may take together, for example ``200G``. What nothing needs goes
+        then, least recently used first; workspaces and homes don't count. Default: unlimited.""",
+    ).tag(config=True)
+    unused_max_age = Float(
+        90 * 24 * 3600.0, min=0, help="""Seconds after which what nobody used goes, budget or not; 0: never. A start makes it anew. Default: 90 days."""
+    ).tag(config=True)
+    log_max_age = Float(
+        30 * 24 * 3600.0, min=0, help="""Seconds after which logs and records of builds go; 0: never. Default: 30 days."""
+    ).tag(config=True)
+    pins = List(
+        Unicode(), help="""Hypotheses whose last image and data always stay, as patterns: ``github.com/team/*`` or ``github.com/team/digits@main``. Default: none."""
+    ).tag(config=True)
+    collect_interval = Float(
+        3600.0, min=0, help="""Seconds between two collections by the service; 0: only when an administrator runs ``hubdock gc``. Default: an hour."""
+    ).tag(config=True)
+    collect_build_cache = Bool(
+        True, help="""Count and collect what hubdock's builds left in BuildKit's cache, which all hubs of one Docker Engine share. Default: True."""
+    ).tag(config=True)
+    workspace_retention = Float(
+        14 * 24 * 3600.0, min=0, help="""Seconds that a deleted workspace can be restored; then it is removed for good. Default: 14 days."""
+    ).tag(config=True)
+
     shm_limit = Unicode("", help="""The most shared memory (/dev/shm) that a server may ask for. Default: unlimited.""").tag(config=True)
     gpu_limit = Int(0, min=0, help="""The most GPUs that a server may ask for. Default: 0.""").tag(config=True)
     default_resources = Dict(
@@ -198,8 +222,9 @@ class HubDock(Configurable):
             _ = self.policy, self.limits.apply(Resources())
         except ConfigError:
             raise
+            parse_bytes(self.disk_budget, "disk_budget")
         except HubDockError as error:
-            raise ConfigError(f"HubDock limits and default_resources: {error.message}") from error
+            raise ConfigError(f"HubDock limits, default_resources and disk_budget: {error.message}") from error
         if not self.base_image:
             raise ConfigError("HubDock.base_image is empty. Name an image, such as a dated tag of quay.io/jupyter/tensorflow-notebook.")
         for entry in self.git_credentials:

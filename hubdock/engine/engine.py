@@ -18,11 +18,12 @@ from hubdock.engine.assembly import Assembly
 from hubdock.engine.bases import BaseRefresher
 from hubdock.engine.build import Build
 from hubdock.engine.builds import Builds
+from hubdock.engine.collect import Collector
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
 from hubdock.engine.planner import Planner
-from hubdock.engine.tasks import TaskStore
 from hubdock.engine.rows import read_waiters
+from hubdock.engine.tasks import TaskStore
 
 log = logging.getLogger("hubdock")
 
@@ -36,6 +37,7 @@ class Engine:
         self.database = Database(settings.database_url)
         self.tasks = TaskStore(settings.state)
         self.planner = Planner(settings, self.database, self.tasks)
+        self.collector = Collector(settings, self.database, self.tasks)
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
         self.bases = BaseRefresher(settings, self.database, self.tasks)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdock.core.naming import make_data_volume, make_home_volume, make_workspace_volume
+from hubdock.core.naming import make_data_volume, make_home_volume
 from hubdock.core.project import HOME
 from hubdock.drivers.docker import VolumeMount, make_image_gone
 from hubdock.drivers.mirror import find_directory
@@ -18,6 +18,8 @@ from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.planner import find_data, find_image
 from hubdock.engine.tasks import TaskStore
+from hubdock.engine.usage import Usage
+from hubdock.engine.workspaces import Workspaces
 
 RUN = "/hubdock/run"
 DATA = "/hubdock/data"
@@ -47,11 +49,13 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     Raises BackendError if the image was removed since it was made.
     """
     assert a.image
+    usage = Usage(database)
+    usage.record_start(a)
     image = find_image("image", a.image.key, a.image.canonical)
     if image is None:
         raise make_image_gone()
     prefix = settings.volume_prefix
-    volume = make_workspace_volume(prefix, user, server, a.options.repo, a.hypothesis)
+    volume = Workspaces(settings, database, usage).find_volume(user, server, a.options.repo, a.hypothesis)
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.hypothesis}
     store = make_data_volume(prefix)
     current = a.dataset.inputs.key if a.dataset else ""

@@ -160,6 +160,7 @@ class Planner:
     # --- parts ---
 
     def _add_parts(self, a: Assembly) -> Assembly:
+        self.reader.usage.record_start(a)  # before anything is looked up: what is found from here on is not removed
         parts = [*self._image_parts(a), self._data_part(a)]
         parts = [self._base_part(a, parts), *parts]
         notices = list(a.plan.notices)

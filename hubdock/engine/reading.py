@@ -17,9 +17,10 @@ from hubdock.core.source import Source, load_source
 from hubdock.core.tree import Tree
 from hubdock.drivers.certificates import ensure_bundle
 from hubdock.drivers.git import Remote
-from hubdock.drivers.mirror import Mirror
+from hubdock.drivers.mirror import Mirror, find_directory
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
+from hubdock.engine.usage import Usage
 
 MAX_DATA_FILES = 10_000
 
@@ -30,6 +31,7 @@ class Reader:
     def __init__(self, settings: HubDock, database: Database) -> None:
         self.settings = settings
         self.database = database
+        self.usage = Usage(database)
         self.version = f"{source_module.VERSION}-{make_hash(*settings.requirements_paths)}"
 
     def make_remote(self, repo: RepoURL) -> Remote:
@@ -49,6 +51,7 @@ class Reader:
 
         A commit that was read before costs one query, and nothing over the network. Raises ResolveError's children and RecipeError.
         """
+        self.usage.record([("repository", find_directory(self.settings.state, remote.repo).name)])
         known = self.database.read_source(remote.repo.canonical, ref.commit, self.version)
         if known is not None:
             return ref, load_source(known)

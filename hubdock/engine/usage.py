@@ -83,8 +83,7 @@ class Usage:
                 session.merge(UseRow(kind=kind, key=key, used=now, needs=json.dumps(needs)))
             row = session.get(HeadRow, head[:2]) or HeadRow(repo=head[0], branch=head[1], image="", used=now, missing=None)
             row.image, row.used = head[2] or row.image, now
-            if not a.options.new_branch:
-                row.missing = None  # it was resolved a moment ago
+            row.missing = (row.missing or now) if a.options.new_branch else None  # the remote was asked a moment ago
             session.merge(row)
 
         self.database.write(work)
