@@ -22,8 +22,9 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import api, lock, pages
+from hubdock.service import api, disk, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
+from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
 from hubdock.service.starts import Starts
@@ -45,9 +46,11 @@ class StaticHandler(StaticFileHandler):
 def make_routes(prefix: str) -> list[tuple[object, ...]]:
     """Return the routes of the service below its prefix."""
     identity = r"([0-9a-f]{32})"
+    volume = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,250})"
     return [
         (f"{prefix}", pages.ChooseHandler),
         (f"{prefix}builds/{identity}", pages.WatchHandler),
+        (f"{prefix}workspaces", disk.WorkspacesPage),
         (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
         (f"{prefix}static/(.*)", StaticHandler, {"path": str(STATIC)}),
         (f"{prefix}api/?", api.RootHandler),
@@ -61,6 +64,10 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/builds/{identity}/events", api.EventsHandler),
         (f"{prefix}api/builds/{identity}/log", api.LogHandler),
         (f"{prefix}api/images", api.ImagesHandler),
+        (f"{prefix}api/collection", disk.CollectionHandler),
+        (f"{prefix}api/workspaces", disk.WorkspacesHandler),
+        (f"{prefix}api/workspaces/{volume}", disk.WorkspaceHandler),
+        (f"{prefix}api/workspaces/{volume}/restore", disk.RestoreHandler),
         (f"{prefix}api/launches", api.LaunchesHandler),
         (f"{prefix}api/launches/{identity}(/archive)?", api.LaunchHandler),
     ]
@@ -71,7 +78,10 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/hubdock/")
     base_url = environ.get("JUPYTERHUB_BASE_URL", "/")
     hub = HubAPI(environ["JUPYTERHUB_API_URL"])
-    state = State(engine, hub, Metrics(engine), Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url)
+    metrics = Metrics(engine)
+    state = State(
+        engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics)
+    )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 
 
@@ -97,13 +107,16 @@ async def serve(settings: HubDock) -> None:
     end_strays(mark)  # what an earlier service was running when it was killed
     os.environ[MARK] = str(mark)
     engine = Engine(settings)
-    server = HTTPServer(make_app(engine, dict(os.environ)), xheaders=True, max_body_size=MAX_BODY)
+    app = make_app(engine, dict(os.environ))
+    server = HTTPServer(app, xheaders=True, max_body_size=MAX_BODY)
     address = urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", "http://127.0.0.1:9000"))
     server.add_sockets(bind_sockets(address.port or 9000, address.hostname or "127.0.0.1"))
     resumed = await engine.resume()
     log.info("serving on %s%s", address.netloc, f", {resumed} builds taken up again" if resumed else "")
     refreshing = asyncio.create_task(engine.bases.run())
+    collecting = asyncio.create_task(app.settings["state"].collecting.run())
     await stop.wait()
+    collecting.cancel()
     refreshing.cancel()
     server.stop()
     await engine.close()

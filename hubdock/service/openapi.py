@@ -11,6 +11,8 @@ from hubdock.core.plan import State
 _TEXT: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": ["number", "null"]}
 
+_SIZES: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "integer"}, "description": "bytes by kind"}
+
 
 def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": sorted(properties) if required is None else required}
@@ -69,6 +71,25 @@ SCHEMAS: dict[str, Any] = {
         ["kind", "time"],
     ),
     "Image": _object({"kind": _TEXT, "key": _TEXT, "id": _TEXT, "size": {"type": "integer"}, "tags": _list(_TEXT), "created": {"type": ["number", "null"]}}),
+    "Removal": _object({"kind": _TEXT, "key": _TEXT, "name": _TEXT, "size": {"type": "integer"}, "used": {"type": "number"}, "reason": _TEXT}),
+    "Collection": _object(
+        {
+            "dry_run": {"type": "boolean"}, "budget": {"type": ["integer", "null"], "description": "bytes; null: unlimited"},
+            "total": {"type": "integer", "description": "bytes of the budget that were taken"}, "left": {"type": "integer", "description": "bytes that are taken afterwards"},
+            "over": {"type": "integer", "description": "bytes over the budget: the rest is in use, pinned, or was used a moment ago"}, "freed": _SIZES, "sizes": _SIZES,
+            "held": _SIZES, "removed": _list(_ref("Removal")), "stayed": _list(_ref("Removal")), "rows": {"type": "integer"}, "missing": _list(_TEXT),
+            "finished": {"type": "number"},
+        }
+    ),
+    "Workspace": _object(
+        {
+            "volume": _TEXT, "user": _TEXT, "server": _TEXT, "repo": _TEXT, "branch": _TEXT, "created": {"type": "number"}, "used": {"type": "number"},
+            "size": {"type": ["integer", "null"], "description": "bytes, as last measured"}, "trashed": {**_NUMBER, "description": "when it was deleted"},
+            "expires": {**_NUMBER, "description": "when it is removed for good"}, "running": {"type": "boolean"},
+            "on_remote": {"type": ["boolean", "null"], "description": "whether its branch is on the remote; null: not known"},
+            "known": {"type": "boolean", "description": "false: a volume without a record"}, "there": {"type": "boolean", "description": "false: its volume is gone"},
+        }
+    ),
     "Branches": _object({"branches": _list(_TEXT), "tags": _list(_TEXT), "default": _TEXT}),
     "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
 }  # fmt: skip
@@ -96,7 +117,12 @@ def _operation(summary: str, answers: dict[str, Any], *, body: dict[str, Any] | 
 
 
 _REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}, "timeout": {"type": "number", "description": "seconds after which you no longer wait for it"}}, ["repo", "ref"])}]}
+_VOLUME = {**_ID, "description": "its volume"}
+_BUDGET = {**_query("budget", "instead of the settings' budget, such as 50G"), "required": False}
+_COLLECT = _object({"budget": {"type": ["string", "integer"], "description": "instead of the settings', such as 50G"}}, [])
+_WORKSPACE_ERRORS = {"404": _answer("There is none, or it is somebody else's", _ref("Error")), "409": _answer("A server is on it, or another took its place", _ref("Error"))}
 _WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
+_SERVER = {**_query("server", "the server that waits; none: you do"), "required": False}
 _LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options")})
 
 PATHS: dict[str, Any] = {
@@ -121,8 +147,14 @@ PATHS: dict[str, Any] = {
     },
     "/api/builds/{id}/log": {"get": _operation("The whole log as text", {"200": _answer("Lines", _TEXT, "text/plain")}, parameters=[_ID])},
     "/api/images": {"get": _operation("The images that hubdock made (administrators)", {"200": _answer("Images", _object({"images": _list(_ref("Image"))}))})},
+    "/api/collection": {
+        "get": _operation("What a collection would remove now (administrators)", {"200": _answer("The report", _ref("Collection"))}, parameters=[_BUDGET]),
+        "post": _operation("Collect (administrators)", {"200": _answer("The report", _ref("Collection")), "503": _answer("A collection runs already", _ref("Error"))}, body=_COLLECT),
+    },
+    "/api/workspaces": {"get": _operation("Your workspaces, everybody's for administrators", {"200": _answer("Workspaces", _object({"workspaces": _list(_ref("Workspace"))}))})},
+    "/api/workspaces/{id}": {"delete": _operation("Put a workspace into the trash", {"200": _answer("It", _ref("Workspace")), **_WORKSPACE_ERRORS}, parameters=[_VOLUME])},
+    "/api/workspaces/{id}/restore": {"post": _operation("Take a workspace out of the trash", {"200": _answer("It", _ref("Workspace")), **_WORKSPACE_ERRORS}, parameters=[_VOLUME])},
     "/api/launches": {"post": _operation("Have everything made for a user's server (the hub alone)", {"200": _answer("The build, and the launch once it is ready", _ref("Launch"))}, body=_LAUNCH_BODY)},
-_SERVER = {**_query("server", "the server that waits; none: you do"), "required": False}
     "/api/launches/{id}": {
         "get": _operation("How to launch what a build made (the hub alone)", {"200": _answer("The launch", _ref("Launch"))}, parameters=[_ID, *_WHO]),
         "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, *_WHO]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdock.engine.engine import Engine
+from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
 from hubdock.service.starts import Starts
@@ -25,6 +26,7 @@ class State:
     prefix: str
     hub_prefix: str
     base_url: str
+    collecting: Collecting
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:

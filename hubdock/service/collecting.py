@@ -1,0 +1,74 @@
+"""Collection by the service: by the clock, and when an administrator asks. It runs beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from hubdock.core.collection import sum_sizes
+from hubdock.core.errors import CapacityError, HubDockError
+from hubdock.engine.collect import Report
+from hubdock.engine.engine import Engine
+from hubdock.service.metrics import Metrics
+
+log = logging.getLogger("hubdock")
+FIRST = 60.0
+MEASURE_EVERY, PATIENCE = 60.0, 2.0
+
+
+class Collecting:
+    """The collections of one service, and the sizes of workspaces that they measure."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.engine, self.metrics = engine, metrics
+        self._measured = 0.0
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Collect every ``collect_interval`` seconds until cancelled. A failure is told in the log, and tried again at the next time."""
+        interval = self.engine.settings.collect_interval
+        if not interval:
+            return
+        await asyncio.sleep(min(interval, FIRST))
+        while True:
+            try:
+                await self.collect()
+                await self.measure()
+                await self.engine.builds.in_thread(self.engine.collector.workspaces.look_for_branches, self.engine.planner.reader.make_remote)
+            except CapacityError:
+                log.info("a collection runs already, in another process")
+            except HubDockError as error:
+                log.warning("collection: %s %s", error, error.detail)
+            except Exception:
+                log.exception("collection")
+            await asyncio.sleep(interval)
+
+    async def look(self, budget: str | None = None) -> Report:
+        """Return what a collection would do (`Collector.look`)."""
+        return await self.engine.builds.in_thread(self.engine.collector.look, budget)
+
+    async def collect(self, budget: str | None = None) -> Report:
+        """Collect (`Collector.collect`), and count it."""
+        report = await self.engine.builds.in_thread(self.engine.collector.collect, budget)
+        self.metrics.observe_collection(sum_sizes(report.kept), report.freed, report.finished)
+        return report
+
+    async def measure(self) -> None:
+        """Measure the workspaces now."""
+        await self.engine.builds.in_thread(self.engine.collector.workspaces.measure)
+        self._measured = time.monotonic()
+
+    async def measure_soon(self) -> None:
+        """Have sizes that are a minute old at most, if the engine tells them at once; otherwise what was measured before stands until it does."""
+        if self._measured and time.monotonic() - self._measured < MEASURE_EVERY:
+            return
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure_quietly())
+        await asyncio.wait([self._measuring], timeout=PATIENCE)
+
+    async def _measure_quietly(self) -> None:
+        try:
+            await self.measure()
+        except HubDockError as error:
+            log.info("workspaces were not measured: %s %s", error, error.detail)
