@@ -63,7 +63,7 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
     silence.close()
 
 
-BASE = {"reference": "base:1", "pull": False}
+BASE = {"reference": "base:1", "digest": ""}
 
 
 def wait(attempt: Attempt, seconds: float = 20.0) -> Result:
@@ -93,7 +93,7 @@ def kill(attempt: Attempt) -> None:
 
 
 def test_a_task_that_fails(store: TaskStore, tmp_path: Path) -> None:
-    spec = {"state": str(tmp_path), "remote": {"url": "https://a.org/x", "timeout": 5, "trusted": False}, "max_size": 2**30, "commit": "c" * 40}
+    spec = {"state": str(tmp_path), "remote": {"url": "https://a.org/x", "timeout": 5, "trusted": False, "proxies": {}, "certificates": ""}, "max_size": 2**30, "commit": "c" * 40}
     mark = find_directory(tmp_path, parse_repo_url("https://a.org/x")) / "plan.git" / "hubdock-commits" / ("c" * 40)
     mark.parent.mkdir(parents=True)
     mark.touch()  # said to be here; it is not
