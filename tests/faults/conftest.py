@@ -71,17 +71,17 @@ def project(remote: Server, tmp_path: Path) -> Project:
     return Project(remote, tmp_path, "project")
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def settings(remote: Server) -> dict[str, Any]:
     return {"allowed_hosts": [remote.url], "cancel_grace": 1.0, "smoke_test": False, "max_parallel_builds": 20}
 
 
-@pytest.fixture
-def hub(engine: PrivateEngine, settings: dict[str, Any], tmp_path: Path) -> Iterator[Hub]:
-    """A hub that may be killed."""
+@pytest.fixture(scope="module")
+def hub(engine: PrivateEngine, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub that may be killed. What a test starts, it stops."""
     if find_proxy() is None:
         pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    running = Hub(tmp_path / "hub", {"HubDock": settings})
+    running = Hub(tmp_path_factory.mktemp("hub"), {"HubDock": settings})
     try:
         yield running.start()
     finally:
