@@ -20,6 +20,9 @@ _TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
 _PROJECT = "/tmp/hubdock/project"  # noqa: S108
 _SETTINGS = "/tmp/hubdock/settings"  # noqa: S108
 _CACHE = "/tmp/hubdock/cache"  # noqa: S108
+_CONDA = "/tmp/hubdock/conda"  # noqa: S108
+_BYTECODE = "/tmp/hubdock/bytecode"  # noqa: S108
+_COMPILED = "/tmp/hubdock-compiled"  # noqa: S108
 _TRIED = "/tmp/hubdock-tried"  # noqa: S108
 _PINS = "/tmp/hubdock-pins"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -54,7 +57,7 @@ def render_base(reference: str, *, user: str, dvc: Sequence[str], apt: Sequence[
         ]
     lines += _apt(apt)
     if dvc:
-        lines += [f"RUN install -d -o {UID} -g {GID} {DVC} && ln -s {DVC}/bin/dvc /usr/local/bin/dvc", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run("compile-dvc", [])]
+        lines += [f"RUN install -d -o {UID} -g {GID} {DVC} && ln -s {DVC}/bin/dvc /usr/local/bin/dvc", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run_bytecode(f"{DVC}/lib", f"{DVC}/lib", f"{DVC}/lib")]
     lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", ""])
 
@@ -93,14 +96,24 @@ def render_environment(
     lines += make_pairs("ENV", env)
     if smoke:
         lines += ["FROM packages AS tried", _run_smoke()]
+    if install:
+        lines += ["FROM system AS compiled", _run_bytecode(f"{_CONDA}/lib", "/opt/conda/lib", f"{_COMPILED}/lib", packages=True)]
     lines += ["FROM packages"]
     if install:
-        # Apart from the cache: a .pth file that a wheel brought runs here.
-        lines += [_run("compile", [])]
+        lines += [f"COPY --from=compiled --chown={UID}:{GID} {_COMPILED}/ /opt/conda/"]
     if smoke:
         lines += [f"COPY --from=tried {_TRIED} {ROOT}/tried"]  # so that the two run side by side, and there is no image if the trial fails
     lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", f"WORKDIR {quote(workdir)}", ""])
+
+
+def _run_bytecode(root: str, final: str, out: str, packages: bool = False) -> str:
+    """Return the step that compiles what was installed. It never runs it, so its cache may be shared by all (guest/bytecode.py)."""
+    mounts = [f"type=bind,from=tools,target={_TOOLS}"]
+    if packages:
+        mounts += [f"type=bind,from=packages,source=/opt/conda,target={_CONDA}", f"type=cache,id=hubdock-bytecode,target={_BYTECODE},uid={UID},gid={GID}"]
+    words = " ".join(f"--mount={mount}" for mount in mounts)
+    return f"RUN {words} {CONDA_PYTHON} -I {_TOOLS}/bytecode.py {root} {final} {out}{f' {_BYTECODE}' if packages else ''}"
 
 
 def _run_smoke() -> str:

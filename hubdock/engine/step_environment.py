@@ -97,7 +97,7 @@ def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mir
 
 def prepare_tools(state: Path, uv: str) -> Path:
     """Return the directory with uv and the programs of a build, named by their content: BuildKit compares a known directory by size and time only."""
-    programs = [GUEST / name for name in ("install.py", "smoke.py", "server.py")]
+    programs = [GUEST / name for name in ("install.py", "bytecode.py", "smoke.py", "server.py")]
     size = Path(uv).stat().st_size
     directory = state / "tools" / make_hash(uv, str(size), *(program.read_text(encoding="utf-8") for program in programs), length=24)
     if not (directory / "ready").exists():

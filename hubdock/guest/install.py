@@ -5,14 +5,10 @@
     resolve       find the versions, building what has no wheel; writes them to /tmp/hubdock-pins
     pinned        install those versions that have wheels, from the shared cache, before any package code has run in this stage
     source        install the rest, building it with a cache of this environment alone
-    compile       bytecode for what was installed; compile-dvc the same for /opt/dvc
 
 Exit codes tell the worker what happened; the text is uv's own.
 """
 
-import compileall
-import concurrent.futures
-import functools
 import json
 import os
 import re
@@ -169,32 +165,11 @@ def install_dvc(settings):
         fail(text, wheels_only=True)
 
 
-def find_uncompiled(root):
-    """Yield the modules that have no bytecode yet. compileall opens every file to see that, which takes seconds for a large base."""
-    suffix = f".{sys.implementation.cache_tag}.pyc"
-    for directory, directories, files in os.walk(root):
-        if "__pycache__" in directories:
-            directories.remove("__pycache__")
-            done = set(os.listdir(os.path.join(directory, "__pycache__")))
-        else:
-            done = set()
-        yield from (os.path.join(directory, name) for name in files if name.endswith(".py") and name[:-3] + suffix not in done)
-
-
-def compile_new(root):
-    """Write bytecode for what was just installed, on all processors; a file that is no valid Python is left alone."""
-    paths = list(find_uncompiled(root))
-    with concurrent.futures.ProcessPoolExecutor() as pool:
-        list(pool.map(functools.partial(compileall.compile_file, quiet=2), paths, chunksize=64))
-    print(f"compiled {len(paths)} modules", flush=True)
-
-
 def main():
     step = sys.argv[1]
     settings = read_settings()
     steps = {
         "wheels": install_wheels, "resolve": resolve, "pinned": install_pinned, "source": install_source, "dvc": install_dvc,
-        "compile": lambda _: compile_new("/opt/conda/lib"), "compile-dvc": lambda _: compile_new("/opt/dvc/lib"),
     }  # fmt: skip
     steps[step](settings)
 
