@@ -22,8 +22,7 @@ from tests.kit.builder import Builder
 from tests.kit.hub import find_base
 from tests.kit.repos import Project
 
-# The talk's image has no DVC: it is one of the requirements.
-PACKAGES = ["dvc[http]>=3.60,<4", "scikit-learn==1.7.2", "seaborn==0.13.2", "opencv-python-headless==4.12.0.88"]
+PACKAGES = ["scikit-learn==1.7.2", "seaborn==0.13.2", "opencv-python-headless==4.12.0.88", "tabulate==0.9.0"]
 DATA = 60 * 1024 * 1024
 
 
