@@ -176,7 +176,7 @@ def make_data_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
     assert a.dataset
     return _common(settings) | {
         "image": a.prepared, "volume": make_data_volume(settings.volume_prefix), "network": settings.data_network, "scope": a.dataset.scope_directory, "outs": list(a.dataset.outs),
-        "remotes": a.dataset.remotes, "size": a.dataset.size,
+        "remotes": a.dataset.remotes, "size": a.dataset.size, "silence": settings.git_timeout,
     }  # fmt: skip
 
 

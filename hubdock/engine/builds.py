@@ -24,6 +24,7 @@ from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.planner import Planner
+from hubdock.engine.remotes import RemoteThreads
 from hubdock.engine.rows import make_row
 from hubdock.engine.runner import Runner
 from hubdock.engine.tasks import TaskStore
@@ -38,6 +39,7 @@ class Builds:
     def __init__(self, settings: HubDock, database: Database, tasks: TaskStore, planner: Planner) -> None:
         self.settings, self.database, self.planner = settings, database, planner
         self.closing = False
+        self.remotes = RemoteThreads()
         self.by_id: dict[str, Build] = {}
         self.active: dict[str, Build] = {}
         self.runner = Runner(database, tasks, settings.max_parallel_builds, self.find_waiting, self.remember)
@@ -185,7 +187,7 @@ class Builds:
 
     async def _history(self, build: Build) -> None:
         mirror = self.planner.reader.make_mirror(build.assembly.remote)
-        await self.in_thread(mirror.ensure_history, build.assembly.ref)
+        await self.remotes.ask(build.assembly.remote.repo.origin, mirror.ensure_history, build.assembly.ref)
 
     async def _data(self, build: Build) -> None:
         a = build.assembly

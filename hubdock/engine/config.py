@@ -40,7 +40,9 @@ class HubDock(Configurable):
     allowed_repos = List(
         Unicode(), help="""Repositories that may be started, as patterns over ``host/path``: ``github.com/team/*``. Default: all of the hosts."""
     ).tag(config=True)
-    git_timeout = Float(60.0, min=1, help="""Seconds after which a git process is ended. Default: 60.""").tag(config=True)
+    git_timeout = Float(
+        60.0, min=1, help="""Seconds after which a git process is ended, and a fetch of data from DVC remotes that send nothing. Default: 60."""
+    ).tag(config=True)
     git_credentials = List(
         Dict(),
         help="""Credentials for private repositories: ``{"origin": "https://git.example.org", "username": "bot", "password_file": "/etc/…"}`` or
@@ -134,8 +136,6 @@ class HubDock(Configurable):
     ).tag(config=True)
     smoke_test = Bool(True, help="""Start Jupyter and a kernel in each new environment before anybody gets it. Default: True.""").tag(config=True)
 
-    cpu_limit = Float(None, allow_none=True, help="""The most CPU cores that a server may ask for. Default: unlimited.""").tag(config=True)
-    mem_limit = Unicode("", help="""The most memory that a server may ask for, for example ``8G``. Default: unlimited.""").tag(config=True)
     disk_budget = Unicode(
         "",
         help="""The most that images, data, copies of repositories and BuildKit's cache may take together, for example ``200G``. What nothing needs goes
@@ -160,6 +160,8 @@ class HubDock(Configurable):
         14 * 24 * 3600.0, min=0, help="""Seconds that a deleted workspace can be restored; then it is removed for good. Default: 14 days."""
     ).tag(config=True)
 
+    cpu_limit = Float(None, allow_none=True, help="""The most CPU cores that a server may ask for. Default: unlimited.""").tag(config=True)
+    mem_limit = Unicode("", help="""The most memory that a server may ask for, for example ``8G``. Default: unlimited.""").tag(config=True)
     shm_limit = Unicode("", help="""The most shared memory (/dev/shm) that a server may ask for. Default: unlimited.""").tag(config=True)
     gpu_limit = Int(0, min=0, help="""The most GPUs that a server may ask for. Default: 0.""").tag(config=True)
     default_resources = Dict(
@@ -220,9 +222,9 @@ class HubDock(Configurable):
         """Raise ConfigError for whatever would fail later: at startup, not at the first start of a server."""
         try:
             _ = self.policy, self.limits.apply(Resources())
+            parse_bytes(self.disk_budget, "disk_budget")
         except ConfigError:
             raise
-            parse_bytes(self.disk_budget, "disk_budget")
         except HubDockError as error:
             raise ConfigError(f"HubDock limits, default_resources and disk_budget: {error.message}") from error
         if not self.base_image:

@@ -44,11 +44,11 @@ class Engine:
     async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
         """Return the plan of a choice (`Planner.plan`)."""
         with space.noticed():
-            return await self.builds.in_thread(self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
+            return await self.builds.remotes.ask(options.repo.origin, self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
 
     async def list_branches(self, repo: RepoURL) -> RemoteRefs:
         """Return the branches and tags of a repository, as they are now."""
-        return await self.builds.in_thread(lambda: git.list_branches(self.planner.reader.make_remote(repo)))
+        return await self.builds.remotes.ask(repo.origin, lambda: git.list_branches(self.planner.reader.make_remote(repo)))
 
     async def ensure(self, assembly: Assembly, user: str, server: str = "") -> Build:
         """Return the build that makes what is missing (`Builds.ensure`)."""
@@ -103,6 +103,7 @@ class Engine:
             if build.runner is not None and not build.done.is_set():
                 build.runner.cancel()
         self.builds.runner.pool.shutdown(wait=False, cancel_futures=True)
+        self.builds.remotes.close()
 
 
 def describe_row(row: BuildRow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubdock.core.dvcconfig import is_literal
-from hubdock.core.errors import ConfigError, DataError, OutOfSpace
+from hubdock.core.errors import BackendError, ConfigError, DataError, OutOfSpace
 from hubdock.core.events import Phase
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import redact
@@ -29,7 +29,7 @@ def run(work: Work) -> None:
     volume = docker.ensure_volume(spec["volume"], STORE_LABELS)
     work.phase(Phase.FETCHING, f"data, {format_bytes(spec['size'])}" if spec["size"] else "data")
     remotes, secrets = _open_remotes(spec["remotes"])
-    request = {"key": spec["key"], "scope": spec["scope"], "outs": spec["outs"], "remotes": remotes}
+    request = {"key": spec["key"], "scope": spec["scope"], "outs": spec["outs"], "remotes": remotes, "silence": spec["silence"]}
     files = {_PROGRAM: (GUEST / "fetch.py").read_bytes(), _REQUEST: json.dumps(request).encode()}
     job = Job(
         spec["image"], ["/opt/dvc/bin/python", "-I", _PROGRAM, _REQUEST], entrypoint=[], mounts=[VolumeMount(spec["volume"], "/store")], files=files,
@@ -91,10 +91,15 @@ def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Excep
         return OutOfSpace.on("the Docker host", text)
     answer = listener.answer
     said = next((line for line in reversed(listener.lines) if line.strip()), "")
+    urls = ", ".join(sorted({redact(remote["url"]) for remote in spec["remotes"].values()}))
+    if answer.get("silent"):
+        return BackendError(
+            f"The data could not be fetched: {urls} sent nothing for {answer['silent']:g} s. Try again in a moment; what came so far is kept. If it stays so, "
+            "tell an administrator.", text,
+        )  # fmt: skip
     if answer.get("missing"):
         count, names = answer["count"], answer["missing"][:NAMED]
         more = f" and {count - len(names)} more" if count > len(names) else ""
-        urls = ", ".join(sorted({redact(remote["url"]) for remote in spec["remotes"].values()}))
         source = next((out["source"] for out in spec["outs"] if f"{names[0]}/".startswith(f"{out['path']}/")), None)
         return DataError(
             f"{count} {'file' if count == 1 else 'files'} of the data could not be fetched from {urls}: {', '.join(names)}{more}. "

@@ -2,8 +2,9 @@
 
     python fetch.py REQUEST
 
-REQUEST is a JSON file: ``key``, ``scope``, ``outs`` (``oid``, ``hash_name``, ``path``, ``remote``), ``remotes`` (``{name: {"url": …, option: …}}``). No file of the
-repository is read: the project that DVC sees is written here, so a hostile ``.dvc/config`` has no say.
+REQUEST is a JSON file: ``key``, ``scope``, ``outs`` (``oid``, ``hash_name``, ``path``, ``remote``), ``remotes`` (``{name: {"url": …, option: …}}``), ``silence`` (the
+seconds after which remotes that send nothing are given up). No file of the repository is read: the project that DVC sees is written here, so a hostile
+``.dvc/config`` has no say.
 
 The store is ``/store``: ``pool/SCOPE`` is a DVC cache that only this program writes, ``views/KEY`` holds hard links to one key's objects
 (``ab/cdef…``, and ``l/ab/cdef…`` for DVC 2's hashes) and ``manifest.json``. A view appears whole, by a rename, when all its objects are there.
@@ -93,6 +94,36 @@ def watch(cache, outs, since, ended):
         count, size = measure(cache, outs, since)
         tell(files=count, bytes=size)
         pause = max(1.0, 10 * (time.monotonic() - began))
+
+
+def count_received():
+    """Return the bytes that came over the network so far, from wherever."""
+    with open("/proc/net/dev") as file:
+        rows = [line.partition(":") for line in file if ":" in line]
+    return sum(int(numbers.split()[0]) for name, _, numbers in rows if name.strip() != "lo")
+
+
+def count_work():
+    """Return the seconds of processor time that this container's processes took."""
+    ticks = 0
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{int(name)}/stat") as file:
+                ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:15]))  # proc(5): utime, stime, cutime, cstime
+        except (ValueError, OSError):
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def guard(silence, ended):
+    """End everything once hardly a byte has come, and hardly anything was done, for so many seconds: DVC itself asks a remote that hangs again and again."""
+    received, work = count_received(), count_work()
+    while not ended.wait(silence):
+        before = received, work
+        received, work = count_received(), count_work()
+        if received - before[0] < 1000 * silence and work - before[1] < 0.12 * silence:  # git's own idea of too slow: 1000 bytes a second
+            tell(silent=silence)
+            os._exit(1)
 
 
 def fetch(cache):
@@ -218,6 +249,7 @@ def main():
         write_project(request, cache)
         ended = threading.Event()
         threading.Thread(target=watch, args=(cache, outs, since, ended), daemon=True).start()
+        threading.Thread(target=guard, args=(request["silence"], ended), daemon=True).start()
         try:
             code, lines = 1, fetch_lists(cache, outs)
             if not lines:

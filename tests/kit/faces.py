@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
@@ -117,12 +117,12 @@ class Faces:
 
     def refuse_forms(self, fields: Any, expected: Refusal, message: str) -> None:
         """Send both forms: each says it where it belongs, and keeps what was typed."""
-        page, form = (self.send(path, fields) for path in ("/services/hubdock/", "/hub/spawn"))
+        page, form = self.send("/services/hubdock/", fields), self.wait_form(fields)
         plain = " ".join(message.split())
         for shown in (page, form):
             assert shown.status == expected.status, f"{shown.status} {shown.text[:1500]}"
             assert plain in shown.text and "SpawnException" not in shown.text, shown.text[:1500]
-            self.check_values(shown, dict(fields))
+            self.check_values(shown if "repo" in shown.values else Page(self.client.get("/hub/spawn")), dict(fields))
         if expected.field in page.values:
             assert plain in " ".join(page.problems.get(expected.field, "").split()), f"not beside {expected.field}: {page.problems}"
         if expected.place:
@@ -154,13 +154,10 @@ class Faces:
     def refuse_build(self, options: dict[str, str], expected: Refusal) -> str:
         """Put options to every face at once, which share one build, and return its identity. Each tells how it ended."""
         build = self.hub.service("POST", "builds", options).json()["id"]
-        answers: dict[str, Any] = {}
-        threads = [threading.Thread(target=lambda name=name, ask=ask: answers.update({name: ask()})) for name, ask in (("rest", lambda: self.wait_rest(options)), ("form", lambda: self.wait_form(options)))]
-        for thread in threads:
-            thread.start()
-        page = self.wait_page(options)
-        for thread in threads:
-            thread.join(120)
+        with ThreadPoolExecutor(2) as pool:
+            asked = pool.submit(self.wait_rest, options), pool.submit(self.wait_form, options)
+            page = self.wait_page(options)
+            (status, message), form = asked[0].result(), asked[1].result()
         ended = self.hub.wait_for(lambda: (b := self.hub.service("GET", f"builds/{build}").json())["finished"] and b, 90, "the build ends")
         self.check_error(ended["error"], expected)
         told = f"{expected.place}: {ended['error']['message']}" if expected.place else ended["error"]["message"]
@@ -168,8 +165,7 @@ class Faces:
         assert plain in page.text.replace(" :", ":"), page.text[:2000]
         back = next(link for link in page.links if "ref=" in link)
         self.check_values(Page(self.client.get(back)), options)
-        assert plain in " ".join(answers["rest"][1].split()) and answers["rest"][0] in {expected.status, 0}, answers["rest"]
-        form = answers["form"]
+        assert plain in " ".join(message.split()) and status in {expected.status, 0}, f"{status} {message}"
         assert plain in form.text and "SpawnException" not in form.text and form.status == expected.status, f"{form.status} {form.text[:1500]}"
         self.check_values(Page(self.client.get(f"/hub/spawn/{USER}/bad-form")), options)
         self.check_nothing_lost()
@@ -184,20 +180,19 @@ class Faces:
             page = Page(self.client.get(str(page.answer.url)))
         return page
 
-    def wait_form(self, fields: dict[str, str]) -> Page:
-        """Send the hub's form, and wait on its pending page."""
-        with httpx.Client(base_url=self.hub.url, follow_redirects=True, timeout=90, cookies=self.client.cookies) as client:
-            proof = self.browser.find_xsrf(client.get("/hub/spawn"))
-            page = Page(client.post(f"/hub/spawn/{USER}/bad-form", content=urlencode([*fields.items(), ("_xsrf", proof)]), headers=FORM))
-            until = time.monotonic() + 90
-            while page.status == 200 and time.monotonic() < until:
-                time.sleep(0.2)
-                page = Page(client.get(f"/hub/spawn-pending/{USER}/bad-form"))
-            return page
+    def wait_form(self, fields: Any) -> Page:
+        """Send the hub's form, and wait on its pending page if it is not refused within a second."""
+        page = self.send("/hub/spawn", fields)
+        until = time.monotonic() + 90
+        while page.status == 200 and time.monotonic() < until:
+            time.sleep(0.2)
+            page = Page(self.client.get(f"/hub/spawn-pending/{USER}/bad-form"))
+        return page
 
     def wait_rest(self, options: dict[str, str]) -> tuple[int, str]:
         """Return status and message; the status is 0 where the hub had answered before it was known."""
         answer = self.rest(options)
         if answer.status_code != 202:
             return answer.status_code, str(answer.json().get("message"))
-        return 0, str(self.hub.read_progress(USER, "bad-rest")[-1]["message"])
+        events = self.hub.wait_for(lambda: [event for event in self.hub.read_progress(USER, "bad-rest") if event.get("failed")], 90, "the start fails")
+        return 0, str(events[-1]["message"])

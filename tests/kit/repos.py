@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -69,6 +70,15 @@ class Project:
         self.dvc("remote", "add", "--quiet", "--default", "storage", f"{self.server.url}/dvc/{self.remote_name}")
         self.dvc("remote", "modify", "storage", "method", "PUT")
         return self
+
+    def track(self, name: str, content: str) -> Project:
+        """Track a file with DVC and push it, as DVC does it but without DVC, whose every command takes seconds. The server keeps the object."""
+        digest = hashlib.md5(content.encode()).hexdigest()
+        kept = self.server.root / "dvc" / self.remote_name / "files/md5" / digest[:2] / digest[2:]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(content)
+        config = f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {self.server.url}/dvc/{self.remote_name}\n"
+        return self.write_all({".dvc/config": config, f"{name}.dvc": f"outs:\n- md5: {digest}\n  size: {len(content)}\n  hash: md5\n  path: {name}\n"})
 
     def add_data(self, name: str, files: dict[str, str | bytes]) -> Project:
         """Track a directory with DVC and push it; commit follows."""
