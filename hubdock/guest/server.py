@@ -11,6 +11,8 @@ nothing of that. And it serves its first request only when the workspace is read
 import os
 import sys
 
+FULL = 28  # as in start.py
+
 
 def trim():
     """Hide the slow optional import from jsonschema, which goes on without it."""
@@ -25,7 +27,8 @@ def wait_for_workspace():
     _, status = os.waitpid(int(seed), 0)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        print(f"hubdock: the workspace could not be prepared (exit code {code})", file=sys.stderr, flush=True)
+        why = "No space left on device" if code == FULL else f"exit code {code}"
+        print(f"hubdock: the workspace could not be prepared ({why})", file=sys.stderr, flush=True)
         os._exit(code if code > 0 else 1)
 
 

@@ -12,6 +12,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/opt/conda/bin/python"
+FULL = 28  # ENOSPC, also for a full quota and for what git says: an exit code that server.py tells once more, last
 RUN, SCRATCH, HOME_SEED = "/hubdock/run", "/tmp/hubdock", "/hubdock/home"
 
 
@@ -83,6 +84,7 @@ def fork_workspace(document):
 
         traceback.print_exc()
         print(f"hubdock: the workspace could not be prepared: {error}", file=sys.stderr)
+        code = FULL if "No space left" in str(error) or "quota exceeded" in str(error) else 1
     finally:
         sys.stderr.flush()
         os._exit(code)

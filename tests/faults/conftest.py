@@ -81,7 +81,7 @@ def hub(engine: PrivateEngine, settings: dict[str, Any], tmp_path_factory: pytes
     """A hub that may be killed. What a test starts, it stops."""
     if find_proxy() is None:
         pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    running = Hub(tmp_path_factory.mktemp("hub"), {"HubDock": settings})
+    running = Hub(tmp_path_factory.mktemp("hub"), {"HubDock": settings, "Spawner": {"poll_interval": 1}})
     try:
         yield running.start()
     finally:
