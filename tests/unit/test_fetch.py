@@ -50,7 +50,7 @@ class Store:
         self.monkeypatch.setattr(fetch, "WORK", str(self.path / f"work{self.runs}"))
         outs = [{"path": path, "oid": oid, "hash_name": "md5", "is_exec": False, "remote": "r0", "source": "x.dvc"} for path, oid in oids.items()]
         request = self.path / "request.json"
-        request.write_text(json.dumps({"key": key, "scope": scope, "outs": outs, "remotes": {"r0": {"url": f"{self.server.url}/dvc/{remote}"}}}))
+        request.write_text(json.dumps({"key": key, "scope": scope, "outs": outs, "silence": 600, "remotes": {"r0": {"url": f"{self.server.url}/dvc/{remote}"}}}))
         self.monkeypatch.setattr(sys, "argv", ["fetch.py", str(request)])
         try:
             return fetch.main()
