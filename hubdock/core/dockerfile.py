@@ -20,9 +20,7 @@ _TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
 _PROJECT = "/tmp/hubdock/project"  # noqa: S108
 _SETTINGS = "/tmp/hubdock/settings"  # noqa: S108
 _CACHE = "/tmp/hubdock/cache"  # noqa: S108
-_CONDA = "/tmp/hubdock/conda"  # noqa: S108
 _BYTECODE = "/tmp/hubdock/bytecode"  # noqa: S108
-_COMPILED = "/tmp/hubdock-compiled"  # noqa: S108
 _TRIED = "/tmp/hubdock-tried"  # noqa: S108
 _PINS = "/tmp/hubdock-pins"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -57,7 +55,7 @@ def render_base(reference: str, *, user: str, dvc: Sequence[str], apt: Sequence[
         ]
     lines += _apt(apt)
     if dvc:
-        lines += [f"RUN install -d -o {UID} -g {GID} {DVC} && ln -s {DVC}/bin/dvc /usr/local/bin/dvc", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"]), _run_bytecode(f"{DVC}/lib", f"{DVC}/lib", f"{DVC}/lib")]
+        lines += [f"RUN install -d -o {UID} -g {GID} {DVC} && ln -s {DVC}/bin/dvc /usr/local/bin/dvc", f"USER {UID}:{GID}", _run("dvc", ["hubdock-wheels"], shared=True)]
     lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", ""])
 
@@ -90,30 +88,17 @@ def render_environment(
     lines += ["FROM system AS resolve", _run("resolve", [private_cache], project=project)] if install and from_source else []
     lines += ["FROM system AS packages"]
     if install and from_source:
-        lines += [_run("pinned", [cache], secrets, pins=True), _run("source", [private_cache], project=project)]
+        lines += [_run("pinned", [cache], secrets, pins=True, shared=True), _run("source", [private_cache], project=project)]
     elif install:
-        lines += [_run("wheels", [cache], secrets)]
+        lines += [_run("wheels", [cache], secrets, shared=True)]
     lines += make_pairs("ENV", env)
     if smoke:
         lines += ["FROM packages AS tried", _run_smoke()]
-    if install:
-        lines += ["FROM system AS compiled", _run_bytecode(f"{_CONDA}/lib", "/opt/conda/lib", f"{_COMPILED}/lib", packages=True)]
     lines += ["FROM packages"]
-    if install:
-        lines += [f"COPY --from=compiled --chown={UID}:{GID} {_COMPILED}/ /opt/conda/"]
     if smoke:
-        lines += [f"COPY --from=tried {_TRIED} {ROOT}/tried"]  # so that the two run side by side, and there is no image if the trial fails
+        lines += [f"COPY --from=tried {_TRIED} {ROOT}/tried"]  # there is no image if the trial fails
     lines += make_pairs("LABEL", labels)
     return "\n".join([*lines, f"USER {user}", f"WORKDIR {quote(workdir)}", ""])
-
-
-def _run_bytecode(root: str, final: str, out: str, packages: bool = False) -> str:
-    """Return the step that compiles what was installed. It never runs it, so its cache may be shared by all (guest/bytecode.py)."""
-    mounts = [f"type=bind,from=tools,target={_TOOLS}"]
-    if packages:
-        mounts += [f"type=bind,from=packages,source=/opt/conda,target={_CONDA}", f"type=cache,id=hubdock-bytecode,target={_BYTECODE},uid={UID},gid={GID}"]
-    words = " ".join(f"--mount={mount}" for mount in mounts)
-    return f"RUN {words} {CONDA_PYTHON} -I {_TOOLS}/bytecode.py {root} {final} {out}{f' {_BYTECODE}' if packages else ''}"
 
 
 def _run_smoke() -> str:
@@ -148,7 +133,7 @@ def _apt(packages: Sequence[str]) -> list[str]:
     ]
 
 
-def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False, project: str = "") -> str:
+def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bool = False, project: str = "", shared: bool = False) -> str:
     """Return one step of guest/install.py with its mounts. ``python -I``: nothing of the project is imported.
 
     A ``project`` of its own may be written to, as build backends do; what they write is thrown away.
@@ -156,6 +141,7 @@ def _run(step: str, caches: Sequence[str], secrets: Sequence[str] = (), pins: bo
     place = f"type=bind,source=project,target={project},rw" if project else f"type=bind,source=project,target={_PROJECT}"
     mounts = [f"type=bind,from=tools,target={_TOOLS}", f"type=bind,source=settings,target={_SETTINGS}", place]
     mounts += [f"type=cache,id={cache},target={_CACHE},uid={UID},gid={GID}" for cache in caches]
+    mounts += [f"type=cache,id=hubdock-bytecode,target={_BYTECODE},uid={UID},gid={GID}"] if shared else []
     mounts += [f"type=secret,id={secret},uid={UID}" for secret in secrets]
     mounts += [f"type=bind,from=resolve,source={_PINS},target={_PINS}"] if pins else []
     words = " ".join(f"--mount={mount}" for mount in mounts)

@@ -1,11 +1,9 @@
-"""Writes bytecode for what was just installed: bytecode.py SOURCE FINAL OUT [CACHE], a step of a build.
+"""Bytecode for what was just installed, with a cache of compiled code that all environments share.
 
-SOURCE is where the modules are now, FINAL where they will be, OUT where their bytecode goes (the same tree from its root), CACHE keeps compiled code by
-the hash of path and source. This runs in the untouched base, beside what was installed: modules are read as data and never run, for the cache is shared
-by all environments, and a wheel may have replaced even the interpreter's own modules.
+Who shares a cache must not run what a stranger wrote: modules are read and compiled here, never run. A wheel may replace the interpreter's own modules,
+so whoever installs imports all it needs first, and calls `close_imports`.
 """
 
-import concurrent.futures
 import hashlib
 import importlib.util
 import marshal
@@ -14,24 +12,31 @@ import sys
 import warnings
 
 DIGEST = 32
+SUFFIX = f".{sys.implementation.cache_tag}.pyc"
+
+
+def close_imports():
+    """Let this process import nothing more, not even a codec that a module's first line names."""
+    sys.meta_path.clear()
+    sys.path_importer_cache.clear()
+    warnings.simplefilter("ignore")
 
 
 def find_uncompiled(root):
-    """Yield the modules that have no bytecode yet, as paths below root. compileall opens every file to see that, which takes seconds for a large base."""
-    suffix = f".{sys.implementation.cache_tag}.pyc"
+    """Yield the modules that have no bytecode yet. compileall opens every file to see that, which takes seconds for a large base."""
     for directory, directories, files in os.walk(root):
         done = set()
         if "__pycache__" in directories:
             directories.remove("__pycache__")
             done = set(os.listdir(os.path.join(directory, "__pycache__")))
-        yield from (os.path.relpath(os.path.join(directory, name), root) for name in files if name.endswith(".py") and name[:-3] + suffix not in done)
+        yield from (os.path.join(directory, name) for name in files if name.endswith(".py") and name[:-3] + SUFFIX not in done)
 
 
-def compile_module(source, final, cache):
+def compile_module(source, path, cache):
     """Return the marshalled code of a module, from the cache if it is there and whole; None if it is no valid Python."""
     kept = ""
     if cache:
-        name = hashlib.sha256(final.encode("utf-8", "surrogateescape") + b"\0" + source).hexdigest()
+        name = hashlib.sha256(os.fsencode(path) + b"\0" + source).hexdigest()
         kept = os.path.join(cache, importlib.util.MAGIC_NUMBER.hex(), name[:2], name)
         try:
             with open(kept, "rb") as file:
@@ -41,8 +46,8 @@ def compile_module(source, final, cache):
         except OSError:
             pass
     try:
-        code = marshal.dumps(compile(source, final, "exec", dont_inherit=True))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError):
         return None
     if kept:
         keep(kept, hashlib.sha256(code).digest() + code)
@@ -61,57 +66,42 @@ def keep(path, content):
         pass
 
 
-def make_directory(path, like):
-    """Make the directory of some bytecode, with the modes that its parents have in the installed tree."""
-    if os.path.isdir(path):
+def write_one(path, cache):
+    """Write the bytecode of a module, with the header of https://peps.python.org/pep-0552/: valid for its time and size, as pip writes it."""
+    with open(path, "rb") as file:
+        stat, source = os.fstat(file.fileno()), file.read()
+    code = compile_module(source, path, cache)
+    if code is None:
         return
-    make_directory(os.path.dirname(path), os.path.dirname(like) if os.path.basename(path) != "__pycache__" else like)
-    try:
-        os.mkdir(path)
-        os.chmod(path, os.stat(like).st_mode & 0o7777)
-    except FileExistsError:
-        pass
+    directory, name = os.path.split(path)
+    os.makedirs(os.path.join(directory, "__pycache__"), exist_ok=True)
+    header = importlib.util.MAGIC_NUMBER + bytes(4) + (int(stat.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little") + (stat.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+    with open(os.path.join(directory, "__pycache__", name[:-3] + SUFFIX), "wb") as file:
+        file.write(header + code)
 
 
-def write_some(work):
-    """Compile some modules; return how many came from where."""
-    root, final, out, cache, names = work
-    warnings.simplefilter("ignore")
-    count = 0
-    for name in names:
-        path = os.path.join(root, name)
+def write_some(paths, cache):
+    """Write the bytecode of some modules; what can't be read or written is left for its first import."""
+    for path in paths:
         try:
-            with open(path, "rb") as file:
-                stat, source = os.fstat(file.fileno()), file.read()
+            write_one(path, cache)
         except OSError:
             continue
-        code = compile_module(source, os.path.join(final, name), cache)
-        if code is None:
-            continue
-        target = importlib.util.cache_from_source(os.path.join(out, name))
-        make_directory(os.path.dirname(target), os.path.dirname(path))
-        # The header of https://peps.python.org/pep-0552/: checked by time and size, as pip and uv write it.
-        header = importlib.util.MAGIC_NUMBER + bytes(4) + (int(stat.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little") + (stat.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-        with open(target, "wb") as file:
-            file.write(header + code)
-        count += 1
-    return count
 
 
-def main():
-    root, final, out, cache = (*sys.argv[1:], "")[:4]
-    names = list(find_uncompiled(root))
-    if not os.path.isdir(out):
-        os.makedirs(out)
-        os.chmod(out, os.stat(root).st_mode & 0o7777)
-    chunks = [(root, final, out, cache, names[at : at + 100]) for at in range(0, len(names), 100)]
-    count = 0
-    with concurrent.futures.ProcessPoolExecutor() as pool:
-        for done in concurrent.futures.as_completed([pool.submit(write_some, chunk) for chunk in chunks]):
-            if done.exception() is None:  # a module that brings the compiler down is compiled when it is imported, or not
-                count += done.result()
-    print(f"bytecode for {count} of {len(names)} modules", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def write(root, cache=""):
+    """Write bytecode below root on all processors. A module that brings the compiler down takes the rest of its share with it, and nothing else."""
+    paths = sorted(find_uncompiled(root))
+    sys.stdout.flush()
+    children, count = [], max(1, min(os.cpu_count() or 1, 8, len(paths) // 50))
+    for number in range(count):
+        child = os.fork()
+        if not child:
+            try:
+                write_some(paths[number::count], cache)
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    print(f"bytecode for {len(paths)} modules", flush=True)

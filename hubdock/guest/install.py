@@ -15,7 +15,11 @@ import re
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bytecode
+
 BASE = "/tmp/hubdock"
+BYTECODE = f"{BASE}/bytecode"
 PROJECT = sys.argv[2] if len(sys.argv) > 2 else f"{BASE}/project"
 PINS = "/tmp/hubdock-pins"
 PYTHON = "/opt/conda/bin/python"
@@ -168,10 +172,11 @@ def install_dvc(settings):
 def main():
     step = sys.argv[1]
     settings = read_settings()
-    steps = {
-        "wheels": install_wheels, "resolve": resolve, "pinned": install_pinned, "source": install_source, "dvc": install_dvc,
-    }  # fmt: skip
+    steps = {"wheels": install_wheels, "resolve": resolve, "pinned": install_pinned, "source": install_source, "dvc": install_dvc}
+    bytecode.close_imports()
     steps[step](settings)
+    if step != "resolve":
+        bytecode.write("/opt/dvc/lib" if step == "dvc" else "/opt/conda/lib", "" if step == "source" else BYTECODE)
 
 
 if __name__ == "__main__":
