@@ -43,7 +43,7 @@ def configure(c: Any, *, port: int = 9000) -> HubDock:
     hub.setdefault("allow_named_servers", True)
     hub.setdefault("default_url", f"{prefix}services/{SERVICE}/")
     _append(hub, "template_paths", str(Path(__file__).parent / "spawner" / "hub_templates"))
-    _reach_hub(c)
+    _reach_hub(c, settings.state)
     spawner = c.HubDockMixin
     spawner.setdefault("service_url", f"http://127.0.0.1:{port}{prefix}services/{SERVICE}/")
     spawner.setdefault("service_token_file", str(token_file))
@@ -113,13 +113,21 @@ def _read(section: Any, name: str, empty: Any) -> Any:
     return type(empty)((value.get_value(empty) if isinstance(value, LazyConfigValue) else value) or empty)
 
 
-def _reach_hub(c: Any) -> None:
-    """Make the hub listen where containers of its host can reach it, unless the admin said where."""
+def _reach_hub(c: Any, state: Path) -> None:
+    """Make the hub listen where containers of its host can reach it, unless the admin said where.
+
+    A hub that starts before the Docker Engine listens where it did the last time: servers that run still look for it there.
+    """
     hub = c.JupyterHub
     if any(name in hub for name in ("hub_ip", "hub_bind_url", "hub_connect_url", "hub_connect_ip")):
         return
     network = str(c.DockerSpawner.get("network_name", c.HubDockSpawner.get("network_name", "bridge")))
-    gateway = docker.find_gateway(network)
+    gateway, known = docker.find_gateway(network), state / "hub_address"
+    if gateway:
+        known.write_text(f"{network} {gateway}", encoding="utf-8")
+    elif known.exists():
+        name, _, last = known.read_text(encoding="utf-8").rpartition(" ")
+        gateway = last if name == network else ""
     if gateway:
         hub.hub_ip = gateway
 

@@ -27,6 +27,17 @@ def c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return config
 
 
+def test_a_hub_that_starts_before_its_engine(c: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It listens where it did: servers that outlived both look for it there. Another network is another address."""
+    with monkeypatch.context() as patch:
+        patch.setattr("hubdock.drivers.docker.find_gateway", lambda network: "172.17.0.1")
+        configure(Config({"HubDock": c.HubDock}))
+    again, moved = Config({"HubDock": c.HubDock}), Config({"HubDock": c.HubDock, "DockerSpawner": {"network_name": "team"}})
+    configure(again)
+    configure(moved)
+    assert again.JupyterHub.hub_ip == "172.17.0.1" and "hub_ip" not in moved.JupyterHub
+
+
 def test_a_bare_hub(c: Config, tmp_path: Path) -> None:
     settings = configure(c)
     hub, spawner = c.JupyterHub, c.HubDockMixin
