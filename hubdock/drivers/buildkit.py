@@ -24,6 +24,7 @@ from hubdock.core.text import make_lines, make_tail, redact
 from hubdock.drivers import process
 
 _PASSED = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR")
+_SECRET = "HUBDOCK_SECRET_"
 _EXIT = re.compile(r"exit code: (\d+)")
 # What BuildKit says of a tag of hubdock's own that the engine does not have: it looks for it in a registry.
 _OWN = re.compile(r"docker\.io/hubdock/(base|environment|source):")
@@ -34,13 +35,13 @@ TAIL = 40
 class BuildRequest:
     """One solve.
 
-    ``contexts`` are named directories beside the main context, ``secrets`` files by id, ``args`` BuildKit's predefined arguments (proxies),
+    ``contexts`` are named directories beside the main context, ``secrets`` texts by id, ``args`` BuildKit's predefined arguments (proxies),
     ``past`` seconds by step name of an earlier build, ``timeout`` seconds.
     """
 
     tag: str
     contexts: Mapping[str, Path] = field(default_factory=dict)
-    secrets: Mapping[str, Path] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     args: Mapping[str, str] = field(default_factory=dict)
     past: Mapping[str, float] = field(default_factory=dict)
     timeout: float = 3600.0
@@ -119,12 +120,13 @@ class Solver:
         request = self.request
         argv = ["docker", "buildx", "build", "--builder", "default", "--progress", "rawjson", "--provenance=false", "--tag", request.tag]
         argv += [f"--build-context={name}={path}" for name, path in sorted(request.contexts.items())]
-        argv += [f"--secret=id={name},src={path}" for name, path in sorted(request.secrets.items())]
+        argv += [f"--secret=id={name},env={_SECRET}{name}" for name in sorted(request.secrets)]  # a file would outlive a worker that is killed
         argv += [f"--build-arg={name}" for name in sorted(request.args)]  # the value comes from the environment, not from the process list
         return [*argv, *(["--pull"] if request.pull else []), "-"]
 
     def _make_env(self) -> dict[str, str]:
         env = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        env |= {f"{_SECRET}{name}": text for name, text in self.request.secrets.items()}
         return env | dict(self.request.args) | {"SOURCE_DATE_EPOCH": "0", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "LC_ALL": "C.UTF-8"}
 
     def _read(self, child: subprocess.Popen[bytes]) -> list[str]:

@@ -62,9 +62,8 @@ def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
         cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], smoke=spec["smoke"], env=spec["env"],
         labels=spec["labels"],
     )  # fmt: skip
-    secret = _write_netrc(work)
     request = BuildRequest(
-        spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": secret} if secret else {}, args=spec["proxies"],
+        spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
         past=spec["past"], timeout=spec["timeout"],
     )  # fmt: skip
     try:
@@ -73,9 +72,6 @@ def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
         if not from_source and error.exit_code in {NEEDS_SOURCE, REPLACES}:
             raise
         raise _name_failure(spec, error) from error
-    finally:
-        if secret:
-            secret.unlink(missing_ok=True)
 
 
 def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mirror: Mirror) -> None:
@@ -110,15 +106,9 @@ def prepare_tools(state: Path, uv: str) -> Path:
     return directory
 
 
-def _write_netrc(work: Work) -> Path | None:
-    """Write the indexes' credentials for the one step that needs them (a BuildKit secret: it never is part of a layer)."""
-    if not work.spec["netrc"]:
-        return None
-    lines = [f"machine {e['host']} login {e['username']} password {read_secret(e['password_file'])}\n" for e in work.spec["netrc"]]
-    path = work.reporter.path / "netrc"
-    path.touch(mode=0o600)
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
+def _make_netrc(entries: Sequence[dict[str, str]]) -> str:
+    """Return the indexes' credentials for the one step that needs them (a BuildKit secret: it never is part of a layer, nor a file of ours)."""
+    return "".join(f"machine {e['host']} login {e['username']} password {read_secret(e['password_file'])}\n" for e in entries)
 
 
 _JUPYTER = re.compile(r"^(jupyter|notebook|nb|ipy|tornado|traitlets|zmq|pyzmq|jinja2|sqlalchemy|jsonschema|anyio|comm|debugpy)")
