@@ -179,7 +179,7 @@ class Solver:
             return ImageGone("An image that this build starts from was removed a moment ago. Start again: it is made anew.", detail)
         if re.search(r"failed to resolve source metadata|failed to authorize|pull access denied|registry|docker\.io", text):
             return RegistryUnavailable("An image that this build starts from is not here and could not be pulled. `hubdock doctor` says more.", detail)
-        if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|error reading from server|EOF|closing", text, re.I):
+        if re.search(r"Cannot connect to the Docker daemon|error during connect|connection re(?:fused|set)|broken pipe|no such host|error reading from server|EOF|closing", text, re.I):
             return BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", detail)
         return BuildError("The build failed before any step ran. The log says why.", detail)
 

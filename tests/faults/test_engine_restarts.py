@@ -69,7 +69,7 @@ def test_each_phase(hub: Hub, engine: PrivateEngine, phased: Project, tell: Call
         engine.restart(number)
         counter, began = SolveCounter(), time.monotonic()
         first, starts = finish(hub, options, build)
-        seconds, steps = time.monotonic() - began, counter.steps()
+        seconds, steps = time.monotonic() - began, counter.steps(0.02)
         again = [step for step in steps if phase == "environment" and ("install.py resolve" in step or "install.py pinned" in step)]
         again += [step for step in steps if phase == "image" and "install.py" in step]
         tell(f"{number.name} in {phase}: {first}; ready {seconds:.1f} s later, {starts} start(s), {len(steps)} steps done after it, {len(again)} of them again")

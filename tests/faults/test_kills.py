@@ -60,7 +60,7 @@ def find_service(hub: Hub) -> psutil.Process:
 
 def count(hub: Hub, counter: SolveCounter) -> dict[str, Any]:
     """Return the numbers of a round."""
-    steps = Counter(step for step in counter.steps() if "install.py source" in step)
+    steps = Counter(step for step in counter.steps(SECONDS) if "install.py source" in step)
     return {
         "environments": counter.new("environment"), "images": counter.new("image"), "slow steps": sum(steps.values()),
         "attempts": len(list((hub.state / "tasks" / "environment").glob("*/*/spec.json"))),

@@ -107,8 +107,17 @@ def list_solves() -> dict[str, str]:
     return solves
 
 
-def list_steps(refs: set[str]) -> list[str]:
-    """Return the names of the steps that these solves did to their end: neither found in the cache, nor failed, nor interrupted."""
+def _seconds(timestamp: bytes) -> float:
+    """Return a google.protobuf.Timestamp as seconds since the epoch."""
+    found = dict(_fields(timestamp))
+    return float(found.get(1, 0)) + float(found.get(2, 0)) / 1e9
+
+
+def list_steps(refs: set[str]) -> list[tuple[str, float]]:
+    """Return (name, seconds) of the steps that these solves did to their end: neither found in the cache, nor failed, nor interrupted.
+
+    A step that a solve shares with another one that has just done it is told for both; the second time it takes no time.
+    """
     done = []
     with _control() as channel:
         for ref in refs:
@@ -117,9 +126,9 @@ def list_steps(refs: set[str]) -> list[str]:
                 if number == 1 and isinstance(value, bytes):  # StatusResponse.vertexes, told again when they change
                     vertex = dict(_fields(value))
                     steps.setdefault(vertex[1], {}).update(vertex)  # type: ignore[arg-type]
-            for step in steps.values():  # Vertex: 3 name, 4 cached, 6 completed, 7 error
+            for step in steps.values():  # Vertex: 3 name, 4 cached, 5 started, 6 completed, 7 error
                 if 6 in step and not step.get(4) and not step.get(7):
-                    done.append(bytes(step[3]).decode())  # type: ignore[arg-type]
+                    done.append((bytes(step[3]).decode(), _seconds(step[6]) - _seconds(step[5])))  # type: ignore[arg-type]
     return done
 
 
@@ -138,6 +147,7 @@ class SolveCounter:
         """Return how many solves there were, of whatever, failed ones too."""
         return len(set(list_solves()) - self._before)
 
-    def steps(self) -> list[str]:
-        """Return the names of the RUN and COPY steps that were done to their end, once for each time."""
-        return [name for name in list_steps(set(list_solves()) - self._before) if "] RUN " in name or "] COPY " in name]
+    def steps(self, least: float = 0.0) -> list[str]:
+        """Return the names of the RUN and COPY steps that were done to their end and took so many seconds, once for each time."""
+        found = list_steps(set(list_solves()) - self._before)
+        return [name for name, seconds in found if ("] RUN " in name or "] COPY " in name) and seconds >= least]
