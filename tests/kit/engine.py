@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 LEFT_OUT = (
     "opt/conda/lib/python3*/site-packages/tensorflow*", "opt/conda/lib/python3*/site-packages/keras*", "opt/conda/lib/python3*/site-packages/clang*",
     "opt/conda/lib/python3*/site-packages/libclang*", "opt/conda/lib/python3*/site-packages/numpy*", "opt/conda/lib/python3*/site-packages/pandas*",
-    "opt/conda/lib/python3*/site-packages/matplotlib*", "opt/conda/lib/python3*/site-packages/h5py*", "opt/conda/lib/python3*/site-packages/fontTools*",
+    "opt/conda/lib/python3*/site-packages/matplotlib", "opt/conda/lib/python3*/site-packages/matplotlib-*", "opt/conda/lib/python3*/site-packages/h5py*", "opt/conda/lib/python3*/site-packages/fontTools*",
     "opt/conda/lib/python3*/site-packages/grpc*", "opt/conda/lib/python3*/site-packages/PIL*", "opt/conda/lib/python3*/site-packages/pillow*",
     "usr/lib/gcc", "usr/libexec/gcc", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/include", "var/lib/apt", "var/cache", "proc", "sys", "dev",
 )  # fmt: skip
