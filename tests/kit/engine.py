@@ -58,18 +58,14 @@ class SmallDisk:
         return found.f_bavail * found.f_frsize
 
     def fill(self, leave: int) -> None:
-        """Take all space but ``leave`` bytes."""
+        """Take all space but ``leave`` bytes, or a little more than those."""
+        step = 512 * MIB
         with (self.path / "filler").open("ab") as file:
-            while (over := self.free - leave) > 0:
-                size = file.seek(0, os.SEEK_END)
+            while step >= 4096 and (over := self.free - leave) > 0:
                 try:
-                    os.posix_fallocate(file.fileno(), size, min(over, 512 * MIB))
-                except OSError:
-                    step = min(over, 4096)
-                    with contextlib.suppress(OSError):
-                        os.posix_fallocate(file.fileno(), size, step)
-                    if self.free - leave >= over:
-                        return
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), min(over, step))
+                except OSError:  # the file system needs some of it for itself
+                    step //= 2
 
     def clear(self) -> None:
         """Give back what `fill` took."""
