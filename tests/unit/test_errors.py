@@ -43,7 +43,7 @@ def test_codes_are_unique_and_stable_words() -> None:
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    drawn = re.findall(r"^ *[│├└─ ]*(\w+(?:Error|Failed|Timeout|Cancelled|Denied|Found|Full|Gone|URL|Ref|Option|Allowed|Unreachable|OfSpace|OfMemory|Unavailable))\b *(\d{3})?", errors.__doc__ or "", re.M)
+    drawn = re.findall(r"^ *[│├└─ ]*(\w+(?:Error|Failed|Timeout|Cancelled|Denied|Found|Full|Gone|InUse|URL|Ref|Option|Allowed|Unreachable|OfSpace|OfMemory|Unavailable))\b *(\d{3})?", errors.__doc__ or "", re.M)
     assert sorted(name for name, _ in drawn) == sorted(kind.__name__ for kind in KINDS)
     stated = {name: int(status) for name, status in drawn if status}
     for kind in KINDS:
