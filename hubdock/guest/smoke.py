@@ -15,6 +15,20 @@ import urllib.request
 
 PORT, TOKEN, DEADLINE, FAILED = 18888, "smoke", 120.0, 20
 PYTHON = "/opt/conda/bin/python"
+LOG, NO_SINGLEUSER = "/tmp/smoke.log", 21
+# The hub starts jupyterhub-singleuser, which must at least import: in the process of the server, for they have most modules in common.
+SERVER = f"""
+import runpy, sys, traceback
+sys.path[:] = [path for path in sys.path if path]
+sys.modules["rfc3987_syntax"] = None
+try:
+    import jupyterhub.singleuser
+except BaseException:
+    traceback.print_exc()
+    sys.exit({NO_SINGLEUSER})
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def ask(path, body=None):
@@ -24,8 +38,16 @@ def ask(path, body=None):
         return json.load(answer)
 
 
+def read_log():
+    """Return the lines of the server's log."""
+    with open(LOG, encoding="utf-8", errors="replace") as file:
+        return file.readlines()
+
+
 def wait_for_server(server, until):
     while time.monotonic() < until:
+        if server.poll() == NO_SINGLEUSER:
+            raise RuntimeError(f"jupyterhub-singleuser can't be imported: {(read_log() or ['?'])[-1].strip()}")
         if server.poll() is not None:
             raise RuntimeError(f"Jupyter ends at once (exit code {server.returncode})")
         try:
@@ -57,29 +79,20 @@ async def count(kernel, until):
     raise RuntimeError("the kernel does not answer")
 
 
-def check_singleuser():
-    """The hub starts this command: it must at least import."""
-    done = subprocess.run([PYTHON, "-c", "import jupyterhub.singleuser"], capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise RuntimeError(f"jupyterhub-singleuser can't be imported: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-
-
 def main():
     until = time.monotonic() + DEADLINE
     here = os.path.dirname(os.path.abspath(__file__))
-    log = open("/tmp/smoke.log", "wb")
+    log = open(LOG, "wb")
     arguments = ["--no-browser", f"--port={PORT}", "--ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}", "--ServerApp.root_dir=/tmp"]
-    server = subprocess.Popen([PYTHON, f"{here}/server.py", *arguments], stdout=log, stderr=log, cwd="/tmp")
+    server = subprocess.Popen([PYTHON, "-c", SERVER, f"{here}/server.py", *arguments], stdout=log, stderr=log, cwd="/tmp")
     try:
-        check_singleuser()
         wait_for_server(server, until)
         kernel = ask("/api/kernels", b"{}")["id"]
         found = asyncio.run(count(kernel, until))
         if found != "2":
             raise RuntimeError(f"the kernel says that 1+1 is {found}")
     except Exception as error:
-        with open("/tmp/smoke.log", encoding="utf-8", errors="replace") as file:
-            print("".join(file.readlines()[-25:]), flush=True)
+        print("".join(read_log()[-25:]), flush=True)
         reason = "Jupyter can't start a kernel" if isinstance(error, urllib.error.HTTPError) else f"{error or type(error).__name__}"
         print(f"smoke test: {reason}", flush=True)
         return FAILED
