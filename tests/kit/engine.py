@@ -91,7 +91,7 @@ class PrivateEngine:
         self.directory = Path(tempfile.mkdtemp(prefix="hdengine-", dir="/tmp"))  # sockets' paths are short
         self.host = f"unix://{self.directory}/docker.sock"
         self.process: subprocess.Popen[bytes] | None = None
-        self.bridge, self.address, self.rules = f"hd{os.getpid() % 10**8}", "", list[list[str]]()
+        self.bridge, self.address = f"hd{os.getpid() % 10**8}", ""
         try:
             self.disk = SmallDisk(self.directory, size)
             self._make_bridge()
@@ -105,6 +105,7 @@ class PrivateEngine:
     def _make_bridge(self) -> None:
         net = next(n for n in range(200, 250) if f"10.231.{n}." not in run("ip", "-4", "addr"))
         self.address = f"10.231.{net}.1"
+        (self.directory / "bridge").write_text(self.bridge)
         run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "link", "set", self.bridge, "address", f"02:42:0a:e7:{net:02x}:01")  # of its own accord it takes the lowest of its ports', anew with each
         run("ip", "addr", "add", f"{self.address}/24", "dev", self.bridge)
@@ -114,8 +115,9 @@ class PrivateEngine:
             ["FORWARD", "-i", self.bridge, "-j", "ACCEPT"], ["FORWARD", "-o", self.bridge, "-j", "ACCEPT"],
             ["POSTROUTING", "-t", "nat", "-s", f"10.231.{net}.0/24", "!", "-o", self.bridge, "-j", "MASQUERADE"],
         ):  # fmt: skip
+            with (self.directory / "rules").open("a") as file:
+                file.write(json.dumps(rule) + "\n")
             run("iptables", "-w", "-I", *rule)
-            self.rules.append(rule)
 
     # --- life ---
 
@@ -162,29 +164,7 @@ class PrivateEngine:
                 for container in client.containers.list(all=True):
                     container.remove(force=True)
         self.stop()
-        for process in self.find_processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        for rule in self.rules:
-            subprocess.run(["iptables", "-w", "-D", *rule], capture_output=True)
-        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True)
-        self._unmount()
-        if hasattr(self, "disk"):
-            self.disk.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def find_processes(self) -> list[psutil.Process]:
-        """Return what the engine left running: its containerd, and the shims of containers."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(self.directory) in word for word in process.info["cmdline"] or ()) and process.pid != os.getpid():
-                found.append(process)
-        return found
-
-    def _unmount(self) -> None:
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((m for m in mounts if m.startswith(f"{self.directory}/") and m != str(self.directory / "disk")), key=len, reverse=True):
-            subprocess.run(["umount", "-l", mount], capture_output=True)
+        sweep(self.directory)
 
     # --- contents ---
 
@@ -210,11 +190,31 @@ class PrivateEngine:
             run("umount", str(root))
 
 
+def sweep(directory: Path) -> None:
+    """End what runs of an engine (its daemons, shims of containers), unmount and remove all of it, from its directory's own notes alone."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(f"{directory}/" in word for word in process.info["cmdline"] or ()) and process.pid != os.getpid():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                process.wait(5)
+    rules, bridge = directory / "rules", directory / "bridge"
+    for line in rules.read_text().splitlines() if rules.exists() else ():
+        subprocess.run(["iptables", "-w", "-D", *json.loads(line)], capture_output=True)
+    if bridge.exists():
+        subprocess.run(["ip", "link", "del", bridge.read_text()], capture_output=True)
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
+        subprocess.run(["umount", "-l", mount], capture_output=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def private_engine(size: int) -> Iterator[PrivateEngine]:
     """Hold an engine, and make ``DOCKER_HOST`` name it meanwhile. One at a time on a machine: they would choose the same addresses."""
     with Path("/tmp/hdengine.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in Path("/tmp").glob("hdengine-*"):  # of a run that was killed: nobody else holds the lock
+            sweep(left)
         engine = PrivateEngine(size)
         before = os.environ.get("DOCKER_HOST")
         try:
