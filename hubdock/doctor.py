@@ -222,7 +222,7 @@ def check_disks(settings: HubDock) -> Iterator[Check]:
 def judge_space(name: str, place: str, free: int) -> Check:
     """Return the check of a disk with so many free bytes."""
     message = f"{format_bytes(free)} free at {place}"
-    mend = "Free space: `docker image prune`, `docker builder prune`, or a larger disk."
+    mend = "Free space: `hubdock gc`, `docker image prune`, or a larger disk."
     if free < GIB:
         return Check(name, "fail", f"{message}; builds need more than 1 GiB", mend)
     return Check(name, "warn", f"{message}; a new environment takes several GiB", mend) if free < 10 * GIB else Check(name, "ok", message)

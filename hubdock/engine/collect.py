@@ -89,12 +89,13 @@ class Collector:
         """
         limit = self._find_budget(budget)
         with self._alone():
-            self.remover.finish_images()
+            attempt_removal(self.remover.finish_images, "what an earlier collection left")
             inventory = self.stock.take()
             selection = self._select(inventory.items, limit)
             gone = self._remove_items(inventory, selection)
             gone += self._remove_cache(inventory, selection, {removal.item.identity for removal, freed in gone if freed is not None})
-            rows = self.records.prune(self.settings.log_max_age, {item.identity for item in selection.kept})
+            gone = self._try_again(inventory, selection, gone)
+            rows = attempt_removal(lambda: self.records.prune(self.settings.log_max_age, {item.identity for item in selection.kept}), "old records") or 0
             report = self._report(inventory, selection, gone, dry=False, rows=rows)
         log.info("collection: %d removed, %d bytes freed, %d left", len(report.removals), sum(report.freed.values()), report.left)
         return report
@@ -130,6 +131,14 @@ class Collector:
             gone.append((removal, freed))
         return gone + self._remove_data(inventory, selection)
 
+    def _try_again(self, inventory: Inventory, selection: Selection, gone: list[tuple[Removal, int | None]]) -> list[tuple[Removal, int | None]]:
+        """Return the removals after those that stayed were tried once more: a full disk refuses the first, until something else has gone."""
+        stayed = [removal for removal, freed in gone if freed is None and removal.item.kind != "cache"]
+        went = [pair for pair in gone if pair[1] is not None]
+        if not stayed or not went:
+            return gone
+        return went + self._remove_items(inventory, Selection(tuple(stayed), (), selection.total, selection.budget))
+
     def _remove_data(self, inventory: Inventory, selection: Selection) -> list[tuple[Removal, int | None]]:
         chosen = [removal for removal in selection.removals if removal.item.kind == "data"]
         python = next((image for kind in reversed(IMAGES) for (known, _), image in inventory.images.items() if known == kind), "")
@@ -154,9 +163,15 @@ class Collector:
             return []
         rest = [item for item in inventory.items if item.kind != "cache" and item.identity not in gone]
         fixed = [Item(item.kind, item.key, item.size, item.used, held="stays", counts=item.counts) for item in rest]
-        again = self._select([*fixed, *list_cache_items(disk.list_cache(), time.time())], selection.budget)
-        freed = attempt_removal(lambda: remove_cache(removal.item for removal in again.removals), "BuildKit's cache")
-        return [(removal, removal.item.size if freed is not None else None) for removal in again.removals]
+        chosen: list[Removal] = []
+
+        def work() -> int:
+            again = self._select([*fixed, *list_cache_items(disk.list_cache(), time.time())], selection.budget)
+            chosen.extend(again.removals)
+            return remove_cache(removal.item for removal in chosen)
+
+        freed = attempt_removal(work, "BuildKit's cache")
+        return [(removal, removal.item.size if freed is not None else None) for removal in chosen]
 
     def _report(self, inventory: Inventory, selection: Selection, gone: list[tuple[Removal, int | None]], *, dry: bool, rows: int = 0) -> Report:
         removed = {removal.item.identity: freed for removal, freed in gone if freed is not None}

@@ -121,7 +121,7 @@ class Keeper:
 
     def _hold_tasks(self, holds: Holds) -> None:
         for attempt in list_attempts(self.tasks):
-            if not attempt.running():
+            if (attempt.path / "result.json").exists() or not attempt.running():
                 continue
             reason = f"a build is under way ({attempt.kind} {attempt.key[:12]})"
             holds.running.add((attempt.kind, attempt.key))

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from sqlalchemy import select
 
 from hubdock.core.collection import Identity, Item
+from hubdock.core.errors import BackendError, OutOfSpace
 from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.drivers import disk, docker
 from hubdock.drivers.disk import CacheRecord
@@ -22,7 +24,7 @@ from hubdock.engine.database import BaseRow, Database, WorkspaceRow
 from hubdock.engine.holds import Holds, Keeper, list_attempts, make_log_key
 from hubdock.engine.store import list_views
 from hubdock.engine.tasks import TaskStore
-from hubdock.engine.usage import Usage, Use
+from hubdock.engine.usage import GRACE, Usage, Use
 
 IMAGES = ("image", "environment", "base")
 LEFT = "left-behind"
@@ -55,10 +57,14 @@ class Stocktaker:
         found = Inventory()
         found.items += self._list_data(found, images, volumes)
         found.holds = self.keeper.find_holds(disk.list_containers(), volumes, heads)
-        self.usage.record(self._find_used(found.holds))
+        with suppress(BackendError):  # on a full disk nothing can be written, and space is made all the same
+            self.usage.record(self._find_used(found.holds))
         found.items += [*self._make_images(found, images, names), *self._list_workspaces(volumes), *self._list_git(), *self._list_logs(found.items)]
         if self.settings.collect_build_cache:
-            found.items += list_cache_items(disk.list_cache(), time.time())
+            try:
+                found.items += list_cache_items(disk.list_cache(), time.time())
+            except (BackendError, OutOfSpace) as error:  # BuildKit writes even to say what it has
+                found.missing.append(f"BuildKit's cache: {error.message}")
         found.items = [self._apply(item, found.holds) for item in found.items]
         return found
 
@@ -146,7 +152,11 @@ class Stocktaker:
         if not python:
             found.missing.append("the data store: no image of hubdock is here to look into it with")
             return []
-        views, left = list_views(python, volume)
+        try:
+            views, left = list_views(python, volume)
+        except (BackendError, OutOfSpace) as error:
+            found.missing.append(f"the data store: {error.message}")
+            return []
         items = []
         for view in views:
             known = ("data", view.key) in self.uses or self.tasks.latest("data", view.key) is not None
@@ -205,7 +215,8 @@ def list_cache_items(records: Iterable[CacheRecord], now: float) -> list[Item]:
         record = known[identity]
         held = "used by a build" if record.in_use else "part of an image" if record.shared else ""
         size = 0 if record.shared else record.size
-        items.append(Item("cache", identity, size, min(record.used, now), record.description[:120], held, needs=tuple(("cache", parent) for parent in record.parents)))
+        used = min(record.used, now - GRACE)  # no start launches it: BuildKit itself keeps what a build works with
+        items.append(Item("cache", identity, size, used, record.description[:120], held, needs=tuple(("cache", parent) for parent in record.parents)))
     return items
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from hubdock.core.collection import Identity, Item
-from hubdock.core.errors import BackendError
+from hubdock.core.errors import BackendError, HubDockError, OutOfSpace
 from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.drivers import disk, docker
 from hubdock.drivers.mirror import locked
@@ -46,8 +47,13 @@ class Remover:
         else:
             freed = self._remove_files(item)
         if freed is not None:
-            self.usage.forget(item.identity)
+            self._forget(item.identity)
         return freed
+
+    def _forget(self, identity: Identity) -> None:
+        """Forget a key that is gone. Where the database can't be written, its disk is full: the space counts more, and the row is harmless."""
+        with suppress(BackendError):
+            self.usage.forget(identity)
 
     def _may_go(self, identity: Identity) -> bool:
         """True if nothing has begun to use it since it was chosen."""
@@ -57,21 +63,31 @@ class Remover:
         if item.key.startswith(LEFT):
             return item.size if disk.remove_image(image_id) else None
         tag, aside = make_tag(item.kind, item.key), f"{ASIDE}:{item.kind}-{item.key}"
-        docker.tag_image(image_id, aside)
-        disk.remove_image(tag)
         if not self._may_go(item.identity):
-            docker.tag_image(image_id, tag)
-            disk.remove_image(aside)
             return None
-        return item.size if disk.remove_image(aside) else None
+        try:
+            docker.tag_image(image_id, aside)
+        except OutOfSpace:  # not even a name fits: whoever starts it in this moment finds that it is gone, and makes it anew
+            return item.size if remove_without_space(image_id, (aside, tag)) else None
+        disk.remove_image(tag)
+        if self._may_go(item.identity) and disk.remove_image(aside):
+            return item.size
+        docker.tag_image(image_id, tag)
+        disk.remove_image(aside)
+        return None
 
-    def finish_images(self) -> None:
-        """Remove what an earlier collection had taken out of sight when it was ended."""
+    def finish_images(self) -> int:
+        """Remove what an earlier collection had taken out of sight when it was ended; return how many images those were."""
+        count = 0
         known = {f"{kind}-{key}" for kind, key in self.usage.read_all()} | {f"{path.parent.name}-{path.name}" for path in self.tasks.root.glob("*/*")}
         for entry in docker.list_images(reference=ASIDE):
             for tag in entry.get("RepoTags") or ():
-                if tag.startswith(f"{ASIDE}:") and tag.rpartition(":")[2] in known:
+                kind, _, key = tag.removeprefix(f"{ASIDE}:").partition("-")
+                if tag.startswith(f"{ASIDE}:") and f"{kind}-{key}" in known and not disk.remove_image(tag):
+                    docker.tag_image(entry["Id"], make_tag(kind, key))  # a container has come to use it
                     disk.remove_image(tag)
+                count += 1
+        return count
 
     def remove_data(self, items: list[Item], python: str) -> tuple[list[Item], int]:
         """Remove data from the store; return what went, and the bytes. Nothing goes while something is being fetched."""
@@ -84,7 +100,7 @@ class Remover:
             keys = [item.key for item in gone if item.key != LEFT]
             freed = store.remove_views(python, make_data_volume(self.settings.volume_prefix), keys)
         for item in gone:
-            self.usage.forget(item.identity)
+            self._forget(item.identity)
         return gone, freed
 
     def _hide_data(self, item: Item) -> bool:
@@ -141,6 +157,17 @@ class Remover:
         return item.size
 
 
+def remove_without_space(image_id: str, names: Iterable[str]) -> bool:
+    """Remove an image on a full disk; return whether it is gone.
+
+    The engine gives and forgets names, fails to write that down, and says so before it goes on: what has no name left is removed by its id.
+    """
+    for name in names:
+        with suppress(OutOfSpace):
+            disk.remove_image(name)
+    return disk.remove_image(image_id)
+
+
 def remove_cache(items: Iterable[Item]) -> int:
     """Remove records of BuildKit's cache; return the bytes. BuildKit itself keeps what a build uses."""
     return disk.prune_cache(item.key for item in items)
@@ -150,6 +177,6 @@ def attempt_removal(work: Callable[[], int | None], what: str) -> int | None:
     """Return what a removal returns; one that fails is told in the log, and the others go on."""
     try:
         return work()
-    except (BackendError, OSError) as error:
+    except (HubDockError, OSError) as error:
         log.warning("%s could not be removed: %s %s", what, error, getattr(error, "detail", ""))
         return None
