@@ -91,7 +91,7 @@ def plan(
     from hubdock.engine.assembly import describe_source
 
     quiet_logs(shared.verbose)
-    assembly = make_plan(load(), options, rebuild, only_ask=True)
+    assembly = make_plan(load(), options, rebuild)
     source = describe_source(assembly.source)
     if shared.as_json:
         print_json({**assembly.plan.as_dict(), "source": source})

@@ -45,16 +45,9 @@ def find_user() -> str:
         return str(os.getuid())
 
 
-class _Asked(Database):
-    """A database in which asking for a rebuild renews nothing yet."""
-
-    def raise_epoch(self, key: str) -> int:
-        return self.read_epoch(key, 0) + 1
-
-
-def make_plan(settings: HubDock, options: Options, rebuild: bool, only_ask: bool = False) -> Assembly:
-    """Return the plan of a choice, in this thread: it can be interrupted anywhere. ``only_ask``: packages are not renewed yet. Raises HubDockError."""
-    database = (_Asked if only_ask else Database)(settings.database_url)
+def make_plan(settings: HubDock, options: Options, rebuild: bool) -> Assembly:
+    """Return the plan of a choice, in this thread: it can be interrupted anywhere. Raises HubDockError."""
+    database = Database(settings.database_url)
     assembly = Planner(settings, database, TaskStore(settings.state)).plan(options, rebuild=rebuild)
     recipe = assembly.source.recipe
     if rebuild and (recipe.pinned or recipe.kind == "none"):

@@ -52,7 +52,8 @@ def guest_version() -> str:
 
 @dataclass(frozen=True)
 class Assembly:
-    """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be renewed.
+    """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be
+    renewed. ``renews`` names the environment's epoch, if that is to be remembered once everything is made.
 
     ``base_key`` is the key of the task that prepares its base, ``prepared`` the tag that this leaves.
     """
@@ -72,6 +73,7 @@ class Assembly:
     dataset: Dataset | None = None
     overrides: tuple[str, ...] = ()
     rebuild: bool = False
+    renews: str = ""
 
     @property
     def workspace(self) -> str:

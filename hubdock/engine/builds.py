@@ -168,12 +168,18 @@ class Builds:
     async def _make_planned(self, build: Build) -> None:
         if build.assembly.plan.ready:
             await self._history(build)
+            await self._remember_epoch(build.assembly)
             return
         build.tell(Phase.BUILDING)
         await self.in_thread(self.database.write_build, make_row(build))
         await self.prepare_base(build)
         # The first failure ends the waiting, not the other tasks: their results are kept.
         await asyncio.gather(self._history(build), self._data(build), self._image(build))
+        await self._remember_epoch(build.assembly)
+
+    async def _remember_epoch(self, a: Assembly) -> None:
+        if a.renews and a.environment:
+            await self.in_thread(self.database.write_epoch, a.renews, a.environment.epoch)
 
     async def prepare_base(self, build: Build) -> None:
         """Look into the base image, prepare it, and bring the build's keys up to date, if that was not done before or was undone."""

@@ -173,33 +173,21 @@ class Database:
         """Remember that a base image is still what its reference stands for, as seen now."""
         self.write(lambda session: session.execute(update(BaseRow).where(BaseRow.reference == reference).values(checked=time.time())))
 
-    def read_epoch(self, key: str, max_age: float) -> int:
-        """Return the epoch of an environment that is not pinned, after raising it if it is older than ``max_age`` seconds (0: never)."""
-
-        def is_young(row: EpochRow | None) -> bool:
-            return row is not None and not (max_age and time.time() - row.since > max_age)
-
-        def read(session: Session) -> int:
-            row = session.get(EpochRow, key) or EpochRow(key=key, epoch=-1, since=0.0)
-            if row.epoch < 0 or not is_young(row):
-                row.epoch, row.since = row.epoch + 1, time.time()
-                session.merge(row)
-            return row.epoch
-
+    def read_epoch(self, key: str) -> tuple[int, float] | None:
+        """Return (epoch, when it began) of an environment that is not pinned; None if it was never made."""
         with self.reading() as session:
-            known = session.get(EpochRow, key)
-        return known.epoch if known is not None and is_young(known) else self.write(read)
+            row = session.get(EpochRow, key)
+            return (row.epoch, row.since) if row else None
 
-    def raise_epoch(self, key: str) -> int:
-        """Start a new epoch, and return its number."""
+    def write_epoch(self, key: str, epoch: int) -> None:
+        """Remember that the environment of an epoch was made. An older one than the known is left behind."""
 
-        def work(session: Session) -> int:
-            row = session.get(EpochRow, key) or EpochRow(key=key, epoch=0, since=0.0)
-            row.epoch, row.since = row.epoch + 1, time.time()
-            session.merge(row)
-            return row.epoch
+        def work(session: Session) -> None:
+            row = session.get(EpochRow, key)
+            if row is None or row.epoch < epoch:
+                session.merge(EpochRow(key=key, epoch=epoch, since=time.time()))
 
-        return self.write(work)
+        self.write(work)
 
     def record_task(self, row: TaskRow) -> None:
         """Remember how a task ended. The same task is remembered once, however many watched it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +34,7 @@ from hubdock.engine.reading import Reader
 from hubdock.engine.reasons import explain_environment
 from hubdock.engine.tasks import TaskStore
 
+RETRY = 3600.0  # seconds for which newer packages that could not be installed are not tried again by the clock
 _UNKNOWN_BASE = "the base image was not looked into yet"
 
 
@@ -123,16 +125,29 @@ class Planner:
         check_roots(a.source.recipe, a.base.roots)
         sources, overrides = self._resolve_sources(a.source.recipe)
         environment = make_environment_inputs(self.settings, a.source, a.workspace, a.base, a.prepared, sources, 0)
-        environment = replace(environment, epoch=self._find_epoch(a.source.recipe, environment, a.rebuild))
+        epoch, renews = (a.environment.epoch, a.renews) if a.environment else self._find_epoch(a.source.recipe, environment, a.rebuild)
+        environment = replace(environment, epoch=epoch)
         code = make_code_inputs(a.source, a.workspace, a.remote.repo.canonical if a.remote.credential else "")
         image = ImageInputs(environment.key, code.key, "", guest_version())
-        return replace(a, environment=environment, code=code, image=image, overrides=overrides, rebuild=False)
+        return replace(a, environment=environment, code=code, image=image, overrides=overrides, rebuild=False, renews=renews)
 
-    def _find_epoch(self, recipe: Recipe, inputs: EnvironmentInputs, rebuild: bool) -> int:
+    def _find_epoch(self, recipe: Recipe, inputs: EnvironmentInputs, rebuild: bool) -> tuple[int, str]:
+        """Return the epoch of an environment, and what remembers it once it is made: newer packages that don't work cost nobody the ones that do."""
         if recipe.kind == "none" or recipe.pinned:
-            return 0
+            return 0, ""
         key = make_digest("epoch", inputs.as_dict())
-        return self.database.raise_epoch(key) if rebuild else self.database.read_epoch(key, self.settings.package_max_age)
+        known = self.database.read_epoch(key)
+        if known is None:
+            return int(rebuild), key
+        epoch, since = known
+        max_age = self.settings.package_max_age
+        old = max_age and time.time() - since > max_age and not self._failed_lately(replace(inputs, epoch=epoch + 1).key)
+        return (epoch + 1, key) if rebuild or old else (epoch, "")
+
+    def _failed_lately(self, key: str) -> bool:
+        latest = self.tasks.latest("environment", key)
+        result = latest.result() if latest is not None else None
+        return result is not None and result.error is not None and time.time() - result.finished < RETRY
 
     def _resolve_sources(self, recipe: Recipe) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         """Return the commits of git requirements, and the lines that hold the build to them."""

@@ -114,16 +114,14 @@ def test_a_base_that_was_confirmed_is_the_same_one(database: Database, monkeypat
 def test_epochs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(module.time, "time", lambda: now)
-    assert [database.read_epoch("k", 60), database.read_epoch("k", 60)] == [0, 0]
+    assert database.read_epoch("k") is None
+    database.write_epoch("k", 0)
     now = 1061.0
-    assert database.read_epoch("k", 0) == 0  # never renewed by age
-    assert [database.read_epoch("k", 60), database.read_epoch("k", 60)] == [1, 1]
-    assert database.raise_epoch("k") == 2
-    assert [database.read_epoch("k", 60), database.read_epoch("other", 60)] == [2, 0]
-    now = 1200.0
-    assert database.read_epoch("k", 60) == 3
-    assert database.raise_epoch("new") == 1
-    assert database.read_epoch("new", 0) == 1
+    database.write_epoch("k", 0)
+    assert database.read_epoch("k") == (0, 1000.0), "it began when it was first made"
+    database.write_epoch("k", 2)
+    database.write_epoch("k", 1)
+    assert database.read_epoch("k") == (2, 1061.0) and database.read_epoch("other") is None
 
 
 @pytest.mark.parametrize(
@@ -147,18 +145,17 @@ def test_many_at_once_neither_fail_nor_count_twice(database: Database) -> None:
     """Fifty people start one branch: the same rows are read, made and changed by all of them at the same time."""
     others = Database(str(database.engine.url))  # as another process would: the command line beside the service
 
-    def work(number: int) -> tuple[int, int]:
+    def work(number: int) -> None:
         db = (database, others)[number % 2]
         db.record_task(task(1, 4.0))
         db.write_source("r", "c", "1", "text")
-        first = db.read_epoch("k", 60)
         db.use_workspace(WORKSPACE, f"d{number % 3}")
-        return first, db.raise_epoch("raised")
+        db.write_epoch("k", number)
 
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(work, range(48)))
-    assert {first for first, _ in answers} == {0}
-    assert sorted(raised for _, raised in answers) == list(range(1, 49))
+        list(pool.map(work, range(48)))
+    epoch = database.read_epoch("k")
+    assert epoch is not None and epoch[0] == 47
     assert database.estimate("environment") == (4.0, 1)
     assert sorted(database.use_workspace(WORKSPACE, "d0")) == ["d0", "d1", "d2"]
 

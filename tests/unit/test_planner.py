@@ -6,6 +6,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from hubdock.cli_plan import make_plan
 from hubdock.core.contract import BaseImage
 from hubdock.core.errors import (
     AccessDenied,
+    BuildError,
     BuilderUnavailable,
     ConfigError,
     HubDockError,
@@ -26,6 +28,7 @@ from hubdock.core.errors import (
     RecipeError,
     RepoNotAllowed,
 )
+from hubdock.core.events import Phase
 from hubdock.core.naming import make_server_name, make_workspace_volume
 from hubdock.core.options import parse_options
 from hubdock.core.plan import Part, State
@@ -35,7 +38,7 @@ from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, TaskRow
 from hubdock.engine.launch import make_start
 from hubdock.engine.planner import Planner, make_base_key, matches_index
-from hubdock.engine.tasks import TaskStore
+from hubdock.engine.tasks import Reporter, TaskStore
 from tests.unit.conftest import Repository, serve
 
 BASE = BaseImage(
@@ -394,8 +397,11 @@ def test_packages_that_are_not_pinned_are_renewed_on_demand(team: Team, engine: 
     team.push({"requirements.txt": "six\n"})
     planner = team.make_planner()
     options = parse_options({"repo": team.url, "ref": "main"})
-    keys = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, False, True, False)]  # type: ignore[union-attr]
-    assert keys[0] == keys[1] != keys[2] == keys[3]
+    first, again, renewed, other = (planner.plan(options, rebuild=rebuild) for rebuild in (False, False, True, True))
+    assert first.environment == again.environment != renewed.environment == other.environment, "two who renew at once share one environment"
+    assert planner.plan(options).environment == first.environment, "newer packages that were not made yet, or do not work, cost nobody theirs"
+    remember_epoch(planner, renewed)
+    assert planner.plan(options).environment == renewed.environment
     team.push({"requirements.txt": "six==1\n"})
     pinned = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, True)]  # type: ignore[union-attr]
     assert pinned[0] == pinned[1]
@@ -407,10 +413,35 @@ def test_what_plan_says_of_a_rebuild_is_what_build_does(team: Team, engine: Empt
     options = parse_options({"repo": team.url, "ref": "main"})
     for number in (1, 2):
         now = team.plan(planner)
-        said = [make_plan(planner.settings, options, True, only_ask=True) for _ in range(2)]
+        said = make_plan(planner.settings, options, True)
         assert team.plan(planner).environment == now.environment  # asking renews nothing
-        done = make_plan(planner.settings, options, True)
-        assert said[0].plan == said[1].plan == done.plan and done.environment and done.environment.epoch == number
+        done = planner.plan(options, rebuild=True)
+        assert said.plan == done.plan and done.environment and done.environment.epoch == number
+        remember_epoch(planner, done)
+
+
+def remember_epoch(planner: Planner, a: Assembly) -> None:
+    """Do what the end of a build does."""
+    assert a.renews and a.environment
+    planner.database.write_epoch(a.renews, a.environment.epoch)
+
+
+def test_packages_that_got_old_are_renewed_but_not_for_ever_in_vain(team: Team, engine: EmptyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.push({"requirements.txt": "six\n"})
+    planner = team.make_planner(package_max_age=60.0)
+    first = team.plan(planner)
+    remember_epoch(planner, first)
+    assert team.plan(planner).environment == first.environment
+    later = time.time() + 61
+    monkeypatch.setattr("hubdock.engine.planner.time.time", lambda: later)
+    newer = team.plan(planner)
+    assert first.environment and newer.environment and newer.environment.epoch == first.environment.epoch + 1
+    path = planner.tasks.root / "environment" / newer.environment.key / "1"
+    path.mkdir(parents=True)
+    Reporter(path).finish(Phase.FAILED, BuildError("They don't fit."))
+    assert team.plan(planner).environment == first.environment, "what worked goes on"
+    later += 3700
+    assert team.plan(planner).environment == newer.environment
 
 
 def test_a_rebuild_is_not_forgotten_while_the_base_is_looked_into(team: Team, engine: EmptyEngine) -> None:
