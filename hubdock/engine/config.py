@@ -74,7 +74,7 @@ class HubDock(Configurable):
         0.0,
         min=0,
         help="""Seconds after which an environment with packages that are not pinned is built anew at the next start; 0: only when somebody asks
-        for a rebuild. Default: 0.""",
+        for a rebuild. What can't be built anew is used as it was for another hour. Default: 0.""",
     ).tag(config=True)
 
     index_url = Unicode("", help="""Package index instead of PyPI, without credentials. Default: PyPI.""").tag(config=True)

@@ -21,7 +21,8 @@ class ServiceClient:
     """Asks the service in the hub's own name. Every method raises the HubDockError that the service answers, or BackendError."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers={"Authorization": f"token {token}"}, timeout=TIMEOUT)
+        limits = httpx.Limits(max_connections=None)  # each start that waits for a build holds one, and must not keep others out
+        self.client = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers={"Authorization": f"token {token}"}, timeout=TIMEOUT, limits=limits)
 
     async def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Ask, and ask again while the service restarts: every request here may be repeated."""
