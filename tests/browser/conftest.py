@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, project, server  # noqa: F401 (the same fixtures)
+from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, locked, project, server  # noqa: F401 (the same fixtures)
 from tests.kit.hub import PASSWORD, Hub
 
 
