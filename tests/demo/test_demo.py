@@ -31,7 +31,7 @@ class Demo:
         with self.log.open("wb") as log:
             ports = [f"HUBDOCK_DEMO_{name}={find_port()}" for name in ("PORT", "FILES_PORT", "HUB_PORT", "PROXY_PORT", "SERVICE_PORT")]
             self.process = subprocess.Popen(
-                ["make", "demo", *ports], cwd=clone, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                ["make", "demo", *ports], cwd=clone, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
             )
 
     @property
@@ -55,6 +55,11 @@ class Demo:
     def press_ctrl_c(self) -> int:
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(90)
+
+
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to whatever it runs in the background: these tests, say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def find_port() -> int:
