@@ -111,9 +111,11 @@ def make_image_gone(detail: str = "") -> ImageGone:
 
 def client() -> Any:
     """Return this thread's connection to the engine that ``DOCKER_HOST`` names (docker-py's sessions are not for sharing)."""
-    if not hasattr(_local, "client"):
+    host = os.environ.get("DOCKER_HOST", "")
+    if getattr(_local, "host", None) != host:
         with translated():
             _local.client = docker.APIClient(version="1.45", timeout=TIMEOUT, **kwargs_from_env())
+        _local.host = host
     return _local.client
 
 
