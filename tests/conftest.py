@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-ORDER = ("unit", "contract", "docker", "faults", "kube", "browser", "demo")  # Playwright's loop goes on to the end: no asyncio.run after it
+ORDER = ("unit", "contract", "faults", "docker", "kube", "browser", "demo")  # Playwright's loop goes on to the end: no asyncio.run after it
 seconds: dict[str, float] = defaultdict(float)
 counts: dict[str, int] = defaultdict(int)
 numbers: list[str] = []
