@@ -4,7 +4,7 @@ refuses what a container uses, and that is an answer."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,16 +62,7 @@ def list_containers() -> list[Container]:
 
 def remove_image(reference: str) -> bool:
     """Remove a name, or an image by its id; return whether it is gone. What a container uses stays."""
-    with translated():
-        try:
-            client().remove_image(reference, noprune=False)
-        except NotFound:
-            return True
-        except APIError as error:
-            if error.status_code == 409:
-                return False
-            raise
-    return True
+    return _remove(lambda: client().remove_image(reference, noprune=False))
 
 
 def list_volumes(prefix: str) -> dict[str, float]:
@@ -83,9 +74,14 @@ def list_volumes(prefix: str) -> dict[str, float]:
 
 def remove_volume(name: str) -> bool:
     """Remove a volume; return whether it is gone. What a container mounts stays."""
+    return _remove(lambda: client().remove_volume(name))
+
+
+def _remove(work: Callable[[], object]) -> bool:
+    """Return whether what is to be removed is gone afterwards: the engine refuses what is in use."""
     with translated():
         try:
-            client().remove_volume(name)
+            work()
         except NotFound:
             return True
         except APIError as error:
