@@ -12,7 +12,7 @@ import pytest
 
 from config.demo.server import Server
 from tests.kit.faces import Faces
-from tests.kit.hub import Hub, find_base, find_gateway, find_proxy
+from tests.kit.hub import Hub, find_base, find_gateway, run_hub
 from tests.kit.repos import Project
 
 CDI = Path("/etc/cdi/hubdock-test.json")
@@ -86,15 +86,9 @@ def hub_settings(server: Server, locked: Server, gpus: list[str]) -> dict[str, d
 @pytest.fixture(scope="session")
 def hub(docker_engine: docker.DockerClient, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """The hub that most tests share."""
-    if find_proxy() is None:
-        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    running = Hub(tmp_path_factory.mktemp("hub"), hub_settings)
-    try:
-        yield running.start()
-    finally:
-        running.stop()
-        running.clean()
-        shutil.rmtree(running.state, ignore_errors=True)
+    with run_hub(tmp_path_factory.mktemp("hub"), hub_settings) as running:
+        yield running
+    shutil.rmtree(running.state, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

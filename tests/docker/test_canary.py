@@ -15,7 +15,7 @@ import pytest
 
 from hubdock.core.naming import make_scope_name
 from tests.kit.canary import ProcessWatch, find_in_files, find_in_images, spell
-from tests.kit.hub import Hub, Server, find_base, find_gateway, find_proxy
+from tests.kit.hub import Hub, Server, find_base, find_gateway, run_hub
 from tests.kit.remotes import Index, MoodyServer, make_wheel
 from tests.kit.repos import Project, make_requirements
 
@@ -80,14 +80,8 @@ def project(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def private_hub(team: Team, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    if find_proxy() is None:
-        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    hub = Hub(tmp_path_factory.mktemp("private-hub"), {"HubDock": team.settings()})
-    try:
-        yield hub.start()
-    finally:
-        hub.stop()
-        hub.clean()
+    with run_hub(tmp_path_factory.mktemp("private-hub"), {"HubDock": team.settings()}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 
 from config.demo.server import Server
 from tests.kit.history import SolveCounter
-from tests.kit.hub import Hub, find_proxy
+from tests.kit.hub import Hub, run_hub
 from tests.kit.repos import Project, make_requirements
 
 MANY = tuple(f"user{number:02}" for number in range(20))
@@ -45,15 +45,9 @@ setuptools.setup(name="talking", version="1")
 @pytest.fixture(scope="module")
 def crowd(docker_engine: docker.DockerClient, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub of its own for twenty users, with ten places to build."""
-    if find_proxy() is None:
-        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
     settings = {"HubDock": {"allowed_hosts": [server.url], "max_parallel_builds": 10, "cancel_grace": 0.5, "smoke_test": False}}
-    running = Hub(tmp_path_factory.mktemp("crowd"), settings, users=MANY, more=LAGS)
-    try:
-        yield running.start()
-    finally:
-        running.stop()
-        running.clean()
+    with run_hub(tmp_path_factory.mktemp("crowd"), settings, users=MANY, more=LAGS) as running:
+        yield running
 
 
 def at_once(work: Callable[[str], Any], users: tuple[str, ...] = MANY) -> list[Any]:

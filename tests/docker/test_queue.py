@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from config.demo.server import Server
-from tests.kit.hub import Hub, find_proxy
+from tests.kit.hub import Hub, run_hub
 from tests.kit.repos import Project, make_requirements
 
 SLOW = "import time, setuptools\ntime.sleep(300)\nsetuptools.setup(name='slow', version='1')\n"
@@ -19,15 +19,9 @@ SLOW = "import time, setuptools\ntime.sleep(300)\nsetuptools.setup(name='slow', 
 @pytest.fixture(scope="module")
 def narrow(docker_engine: docker.DockerClient, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with one place to build, and room for one to wait."""
-    if find_proxy() is None:
-        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
     settings = {"allowed_hosts": [server.url], "max_parallel_builds": 1, "max_queued_builds": 1, "cancel_grace": 0.1, "smoke_test": False}
-    running = Hub(tmp_path_factory.mktemp("narrow"), {"HubDock": settings, "HubDockSpawner": {"queue_patience": 1.0}})
-    try:
-        yield running.start()
-    finally:
-        running.stop()
-        running.clean()
+    with run_hub(tmp_path_factory.mktemp("narrow"), {"HubDock": settings, "HubDockSpawner": {"queue_patience": 1.0}}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hubdock.core.errors import BackendError
 from tests.kit.builder import Builder
 from tests.kit.faces import Faces, Refusal
 from tests.kit.history import SolveCounter
-from tests.kit.hub import Hub, find_gateway, find_port, find_proxy
+from tests.kit.hub import Hub, find_gateway, find_port, run_hub
 from tests.kit.remotes import METADATA, Index, MoodyServer, make_wheel
 from tests.kit.repos import Project, make_requirements
 
@@ -41,14 +41,9 @@ def closed() -> str:
 @pytest.fixture(scope="module")
 def patient(moody: MoodyServer, server: Remote, closed: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub that does not wait long for its remotes."""
-    if find_proxy() is None:
-        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    hub = Hub(tmp_path_factory.mktemp("patient"), {"HubDock": {"allowed_hosts": [moody.url, server.url, closed], "git_timeout": TIMEOUT}})
-    try:
-        yield hub.start()
-    finally:
-        hub.stop()
-        hub.clean()
+    settings = {"allowed_hosts": [moody.url, server.url, closed], "git_timeout": TIMEOUT}
+    with run_hub(tmp_path_factory.mktemp("patient"), {"HubDock": settings}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

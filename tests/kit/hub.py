@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 
 import docker
 import httpx
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "only-for-tests-" + secrets.token_hex(4)
@@ -205,6 +206,19 @@ class Hub:
     def browser(self, user: str) -> Iterator[Browser]:
         with httpx.Client(base_url=self.url, follow_redirects=True, timeout=60) as client:
             yield Browser(client, user)
+
+
+@contextmanager
+def run_hub(directory: Path, settings: dict[str, dict[str, Any]], **more: Any) -> Iterator[Hub]:
+    """Hold a running hub (`Hub`), and take away what it made. Skips the test where there is no proxy."""
+    if find_proxy() is None:
+        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
+    running = Hub(directory, settings, **more)
+    try:
+        yield running.start()
+    finally:
+        running.stop()
+        running.clean()
 
 
 class Browser:
