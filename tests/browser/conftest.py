@@ -1,32 +1,89 @@
-"""Headless Chromium on the hub that the Docker suite uses."""
+"""Headless Chromium on the hub that the Docker suite uses; `Windows` opens a browser's windows, `check_axe` looks for what shuts people out."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, locked, project, server  # noqa: F401 (the same fixtures)
-from tests.kit.hub import PASSWORD, Hub
+from tests.kit.hub import PASSWORD, ROOT, Hub
+
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+WIDE, SMALL = (1200, 800), (400, 800)
+
+
+class Windows:
+    """Browser windows that a test opens. ``faults`` are errors in a page's own scripts, and what its Content-Security-Policy forbade; ``foreign`` are
+    requests to other hosts than the pages' own. A test with any of them fails."""
+
+    def __init__(self, chromium: Browser) -> None:
+        self.chromium = chromium
+        self.contexts: list[BrowserContext] = []
+        self.faults: list[str] = []
+        self.foreign: list[str] = []
+
+    def open(self, size: tuple[int, int] = WIDE, theme: str = "light", javascript: bool = True) -> Page:
+        """Return a window of a fresh browser, nobody logged in; ``page.context.new_page()`` is a second tab of it."""
+        context = self.chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme, java_script_enabled=javascript)  # type: ignore[arg-type]
+        self.contexts.append(context)
+        context.on("page", self._watch)
+        return context.new_page()
+
+    def _watch(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", self._hear)
+        page.on("request", lambda request: self._see(page, request))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text and "/services/hubdock/" in str(message.location.get("url", "")):
+            self.faults.append(message.text)
+
+    def _see(self, page: Page, request: Request) -> None:
+        host = request.url.partition("://")[2].partition("/")[0]
+        if "/services/hubdock/" in page.url and host not in page.url and not request.url.startswith(("data:", "blob:", "about:")):
+            self.foreign.append(request.url)
+
+    def close(self) -> None:
+        for context in self.contexts:
+            context.close()
+        assert not self.faults, self.faults
+        assert not self.foreign, self.foreign
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
+def windows(chromium: Browser) -> Iterator[Windows]:
+    """Opens windows of any size, light or dark, with or without JavaScript."""
+    made = Windows(chromium)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(windows: Windows) -> Page:
     """A fresh browser window; any error in a page's own scripts fails the test."""
-    context = chromium.new_context(viewport={"width": 1200, "height": 800})
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    context.close()
-    assert not errors, errors
+    return windows.open()
+
+
+@pytest.fixture
+def plain_page(windows: Windows) -> Page:
+    """A fresh browser window without JavaScript."""
+    return windows.open(javascript=False)
+
+
+@pytest.fixture
+def small_page(windows: Windows) -> Page:
+    """A fresh browser window of a telephone's size."""
+    return windows.open(SMALL)
 
 
 def log_in(page: Page, hub: Hub, user: str) -> None:  # noqa: F811
-    page.goto(hub.url)
+    page.goto(f"{hub.url}/hub/login")
     page.fill("#username_input", user)
     page.fill("#password_input", PASSWORD)
     page.click("#login_submit")
@@ -37,4 +94,43 @@ def take_picture(page: Page, name: str) -> None:
     """Keep a screenshot for the documentation, where HUBDOCK_PICTURES names a directory."""
     directory = os.environ.get("HUBDOCK_PICTURES")
     if directory:
+        Path(directory).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(directory) / f"{name}.png"))
+
+
+def check_axe(page: Page, *without: str) -> None:
+    """Fail with a list if axe-core finds a serious or critical violation on the page as it is now. ``without`` are ids of rules to leave out.
+
+    The debugger runs axe: the page's Content-Security-Policy holds for its own scripts, and stays as strict as it is.
+    """
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed; .ci/node-proxy installs it")
+    options = {"resultTypes": ["violations"], "rules": {rule: {"enabled": False} for rule in without}}
+    debugger = page.context.new_cdp_session(page)
+
+    def run(script: str) -> Any:
+        answer = debugger.send("Runtime.evaluate", {"expression": script, "awaitPromise": True, "returnByValue": True})
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    run(AXE.read_text(encoding="utf-8") + "\n;0")
+    found = run(f"axe.run(document, {json.dumps(options)}).then((all) => all.violations)")
+    debugger.detach()
+    serious = [
+        f"{rule['impact']} {rule['id']}: {rule['help']}\n    {node['html'][:300]}\n    {' '.join(node.get('failureSummary', '').split())[:400]}"
+        for rule in found if rule["impact"] in {"serious", "critical"} for node in rule["nodes"]
+    ]  # fmt: skip
+    assert not serious, f"{page.url}\n" + "\n".join(serious)
+
+
+def check_width(page: Page) -> None:
+    """Fail if the page is wider than its window, which names what sticks out."""
+    wide = page.evaluate(
+        """() => {
+          const root = document.documentElement;
+          if (root.scrollWidth <= root.clientWidth) return [];
+          const out = [...document.body.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > root.clientWidth + 1);
+          return [`${root.scrollWidth} > ${root.clientWidth}`, ...out.slice(0, 5).map((e) => e.outerHTML.slice(0, 200))];
+        }"""
+    )
+    assert not wide, f"{page.url}: {wide}"
