@@ -22,7 +22,7 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import api, disk, lock, pages
+from hubdock.service import api, choose, disk, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
@@ -48,7 +48,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
     identity = r"([0-9a-f]{32})"
     volume = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,250})"
     return [
-        (f"{prefix}", pages.ChooseHandler),
+        (f"{prefix}", choose.ChooseHandler),
         (f"{prefix}builds/{identity}", pages.WatchHandler),
         (f"{prefix}workspaces", disk.WorkspacesPage),
         (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
