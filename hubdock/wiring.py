@@ -90,8 +90,10 @@ def _add_service(hub: Any, token_file: Path, config_file: Path, port: int) -> No
 
 
 def _add_roles(hub: Any) -> None:
-    """Let every user reach the service, beside what the admin gives the role ``user``; define the admins' scope."""
+    """Let every user reach the service, beside what the admin gives the role ``user``; let the service see who runs what; define the admins' scope."""
     known = [dict(role) for role in _read(hub, "load_roles", [])]
+    if not any(role.get("name") == SERVICE for role in known):  # who runs what, for those who may read its repository
+        known.append({"name": SERVICE, "services": [SERVICE], "scopes": ["list:users", "read:servers"]})
     user = next((role for role in known if role.get("name") == "user"), None)
     if user is None:
         known.append({"name": "user", "scopes": ["self", ACCESS]})

@@ -27,6 +27,7 @@ from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
+from hubdock.service.servers import Servers
 from hubdock.service.starts import Starts
 from hubdock.service.state import State
 
@@ -80,7 +81,8 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     hub = HubAPI(environ["JUPYTERHUB_API_URL"])
     metrics = Metrics(engine)
     state = State(
-        engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics)
+        engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics),
+        Servers(hub, environ["JUPYTERHUB_API_TOKEN"]),
     )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ import httpx
 from hubdock.core.errors import BackendError, CapacityError, HubDockError, RequestError
 
 TIMEOUT = 30.0
+PAGE = 200
 
 
 class HubAPI:
@@ -31,6 +32,17 @@ class HubAPI:
             raise _make_error(answer)
         servers: dict[str, dict[str, Any]] = answer.json().get("servers") or {}
         return servers
+
+    async def list_active(self, token: str) -> list[dict[str, Any]]:
+        """Return the models of all users that have a server, with their servers."""
+        users: list[dict[str, Any]] = []
+        while True:
+            answer = await self._call("GET", f"users?state=active&limit={PAGE}&offset={len(users)}", token)
+            if answer.status_code != 200:
+                raise _make_error(answer)
+            users += answer.json()
+            if len(answer.json()) < PAGE:
+                return users
 
     async def start_server(self, token: str, user: str, server: str, options: dict[str, Any]) -> bool:
         """Ask for a named server, and return once the hub has taken it up; True if it is ready already.

@@ -11,6 +11,7 @@ from hubdock.engine.engine import Engine
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
+from hubdock.service.servers import Servers
 from hubdock.service.starts import Starts
 
 
@@ -27,6 +28,7 @@ class State:
     hub_prefix: str
     base_url: str
     collecting: Collecting
+    servers: Servers
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:

@@ -17,6 +17,8 @@ from hubdock.engine.config import load_config, make_settings
 from hubdock.spawner.docker import HubDockSpawner
 from hubdock.wiring import ACCESS, configure
 
+SEES = {"name": "hubdock", "services": ["hubdock"], "scopes": ["list:users", "read:servers"]}
+
 
 @pytest.fixture
 def c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
@@ -49,7 +51,7 @@ def test_a_bare_hub(c: Config, tmp_path: Path) -> None:
         "oauth_client_allowed_scopes": [ACCESS, "servers!user", "read:users!user", "custom:hubdock:admin"],
         "command": [sys.executable, "-m", "hubdock.service", "--config", str(tmp_path / "state/config.json")], "environment": {},
     }  # fmt: skip
-    assert hub.load_roles == [{"name": "user", "scopes": ["self", ACCESS]}]
+    assert hub.load_roles == [SEES, {"name": "user", "scopes": ["self", ACCESS]}]
     assert set(hub.custom_scopes) == {"custom:hubdock:admin"}
     assert spawner.service_url == "http://127.0.0.1:9000/services/hubdock/" and spawner.service_token_file == str(tmp_path / "state/service_token")
     assert spawner.offers_gpu is False and spawner.start_timeout > settings.build_timeout
@@ -93,7 +95,7 @@ def test_what_was_set_before_stays(c: Config) -> None:
     assert [service["name"] for service in hub.services] == ["culler", "hubdock"]
     assert hub.template_paths[0] == "/srv/templates" and hub.template_paths[1].endswith("hubdock/spawner/hub_templates")
     assert set(hub.custom_scopes) == {"custom:x", "custom:hubdock:admin"}
-    assert hub.load_roles == [{"name": "user", "scopes": ["self", "shares!user", ACCESS]}, {"name": "other", "scopes": []}]
+    assert hub.load_roles == [{"name": "user", "scopes": ["self", "shares!user", ACCESS]}, {"name": "other", "scopes": []}, SEES]
     assert c.HubDockMixin.service_url == "http://127.0.0.1:9100/jupyter/services/hubdock/" and c.HubDockMixin.offers_gpu is True
 
 
@@ -105,7 +107,7 @@ def test_what_was_only_added_to_stays_too(c: Config) -> None:
     configure(c)
     hub = c.JupyterHub
     assert [service["name"] for service in hub.services] == ["culler", "hubdock"]
-    assert [role["name"] for role in hub.load_roles] == ["other", "user"]
+    assert [role["name"] for role in hub.load_roles] == ["other", "hubdock", "user"]
     assert hub.template_paths[0] == "/srv/templates" and len(hub.template_paths) == 2
     assert set(hub.custom_scopes) == {"custom:x", "custom:hubdock:admin"}
 
