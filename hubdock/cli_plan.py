@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from hubdock.core.asker import LOCAL
 from hubdock.core.errors import ConfigError
 from hubdock.core.options import Options
 from hubdock.engine.assembly import Assembly
@@ -48,7 +49,7 @@ def find_user() -> str:
 def make_plan(settings: HubDock, options: Options, rebuild: bool) -> Assembly:
     """Return the plan of a choice, in this thread: it can be interrupted anywhere. Raises HubDockError."""
     database = Database(settings.database_url)
-    assembly = Planner(settings, database, TaskStore(settings.state)).plan(options, rebuild=rebuild)
+    assembly = Planner(settings, database, TaskStore(settings.state)).plan(options, LOCAL, rebuild=rebuild)
     recipe = assembly.source.recipe
     if rebuild and (recipe.pinned or recipe.kind == "none"):
         plan = assembly.plan

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import uv
 
+from hubdock.core.asker import LOCAL, Asker
 from hubdock.core.contract import BaseImage
 from hubdock.core.dockerfile import GID, UID
 from hubdock.core.keys import CodeInputs, EnvironmentInputs, ImageInputs
@@ -74,6 +75,7 @@ class Assembly:
     overrides: tuple[str, ...] = ()
     rebuild: bool = False
     renews: str = ""
+    asker: Asker = LOCAL
 
     @property
     def workspace(self) -> str:
@@ -119,9 +121,9 @@ def make_code_inputs(source: Source, workspace: str, scope: str) -> CodeInputs:
     return CodeInputs(source.tree, workspace, f"{UID}:{GID}", LAYER_VERSION, POLICY, source.recipe.project.copy, scope)
 
 
-def make_remote_spec(settings: HubDock, remote: Remote) -> dict[str, Any]:
-    """Return how a worker reaches the repository: the credential by the path of its file, never itself."""
-    credential = next((entry for entry in settings.git_credentials if entry.get("origin") == remote.repo.origin), None)
+def make_remote_spec(settings: HubDock, remote: Remote, asker: Asker) -> dict[str, Any]:
+    """Return how a worker reaches the repository for a person: the credential by the path of its file, never itself."""
+    credential = settings.find_git_entry(remote.repo.origin, asker)
     return {
         "url": remote.repo.url, "timeout": max(remote.timeout, 600.0), "trusted": remote.trusted, "credential": credential,
         "proxies": dict(remote.proxies), "certificates": remote.certificates,
@@ -194,7 +196,7 @@ def _common(settings: HubDock) -> dict[str, Any]:
 
 
 def _repository(settings: HubDock, a: Assembly) -> dict[str, Any]:
-    return {"remote": make_remote_spec(settings, a.remote), "commit": a.ref.commit, "max_size": settings.max_repo_size}
+    return {"remote": make_remote_spec(settings, a.remote, a.asker), "commit": a.ref.commit, "max_size": settings.max_repo_size}
 
 
 def describe_source(source: Source) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, v
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
-from hubdock.core.dvcconfig import is_literal
-from hubdock.core.errors import ConfigError, HubDockError
-from hubdock.core.repo import RepoPolicy, make_policy, parse_repo_url
+from hubdock.core.asker import Asker
+from hubdock.core.errors import ConfigError
+from hubdock.core.repo import RepoPolicy, make_policy
 from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
+from hubdock.engine.checks import check_settings
 
 DEFAULT_BASE = "quay.io/jupyter/tensorflow-notebook:2026-11-16"
 DEFAULT_GPU_BASE = "quay.io/jupyter/tensorflow-notebook:cuda-2026-11-16"
@@ -46,8 +46,9 @@ class HubDock(Configurable):
     git_credentials = List(
         Dict(),
         help="""Credentials for private repositories: ``{"origin": "https://git.example.org", "username": "bot", "password_file": "/etc/…"}`` or
-        ``{"origin": "ssh://git.example.org", "key_file": "/etc/…"}``. Sent to exactly this scheme, host and port. Everybody who may use the hub
-        may then start what they open. Files must be readable by hubdock's user alone. Default: none.""",
+        ``{"origin": "ssh://git.example.org", "key_file": "/etc/…"}``. Sent to exactly this scheme, host and port. With ``"users": […]`` or
+        ``"groups": […]`` only these people of the hub may start what it opens, without either everybody may; of several entries for an
+        origin the first that a person may use counts. Files must be readable by hubdock's user alone. Default: none.""",
     ).tag(config=True)
     max_repo_size = Int(2 * 1024**3, min=1024**2, help="""The most bytes that one fetch from a repository may bring. Default: 2 GiB.""").tag(config=True)
 
@@ -210,61 +211,21 @@ class HubDock(Configurable):
         """The index URLs that go into keys."""
         return tuple(url for url in (self.index_url, *self.extra_index_urls) if url)
 
-    def find_credential(self, origin: str) -> Credential | None:
-        """Return the git credential of an origin. Raises ConfigError if its file can't be used."""
-        for entry in self.git_credentials:
-            if entry.get("origin") == origin:
-                password = read_secret(entry["password_file"]) if entry.get("password_file") else ""
-                return Credential(origin, str(entry.get("username", "")), password, str(entry.get("key_file", "")))
-        return None
+    def find_git_entry(self, origin: str, asker: Asker) -> dict[str, Any] | None:
+        """Return the first entry of `git_credentials` for an origin that this person may use."""
+        return next((entry for entry in self.git_credentials if entry.get("origin") == origin and asker.may_use(entry)), None)
+
+    def find_credential(self, origin: str, asker: Asker) -> Credential | None:
+        """Return the git credential of an origin for this person. Raises ConfigError if its file can't be used."""
+        entry = self.find_git_entry(origin, asker)
+        if entry is None:
+            return None
+        password = read_secret(entry["password_file"]) if entry.get("password_file") else ""
+        return Credential(origin, str(entry.get("username", "")), password, str(entry.get("key_file", "")))
 
     def check(self) -> None:
         """Raise ConfigError for whatever would fail later: at startup, not at the first start of a server."""
-        try:
-            _ = self.policy, self.limits.apply(Resources())
-            parse_bytes(self.disk_budget, "disk_budget")
-        except ConfigError:
-            raise
-        except HubDockError as error:
-            raise ConfigError(f"HubDock limits, default_resources and disk_budget: {error.message}") from error
-        if not self.base_image:
-            raise ConfigError("HubDock.base_image is empty. Name an image, such as a dated tag of quay.io/jupyter/tensorflow-notebook.")
-        for entry in self.git_credentials:
-            _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file"}, {"password_file", "key_file"})
-        for entry in self.index_credentials:
-            _check_origin("index_credentials", entry, {"origin", "username", "password_file"}, {"password_file"})
-            if any(not word or re.search(r"\s", word) for word in (str(entry.get("username", "")), read_secret(str(entry["password_file"])))):
-                raise ConfigError(
-                    f"HubDock.index_credentials: {entry['origin']} needs a “username” (__token__ for many indexes), and neither it nor the password can hold a space."
-                )
-        self._check_data()
-        for url in self.indexes:
-            if not re.match(r"https?://[^/\s@]+(/[^\s@]*)?$", url):
-                raise ConfigError("HubDock.index_url and extra_index_urls are http(s) addresses without credentials; those go into index_credentials.")
-
-    def _check_data(self) -> None:
-        if self.extra_ca_certificates and not Path(self.extra_ca_certificates).is_file():
-            raise ConfigError(f"HubDock.extra_ca_certificates: {self.extra_ca_certificates} is not a file.")
-        for prefix, options in self.dvc_remotes.items():
-            if not re.match(r"[a-z][a-z0-9+.-]*://[^/]", prefix):  # a scheme alone would give its options to whatever a repository names
-                raise ConfigError(f"HubDock.dvc_remotes: {prefix!r} must be the start of a URL with its host or bucket, such as s3://bucket/.")
-            for name, value in options.items():
-                if not is_literal(read_secret(str(value)) if name.endswith("_file") else str(value)):
-                    raise ConfigError(f"HubDock.dvc_remotes: {name!r} of {prefix!r} holds “%(”, which DVC's configuration can't take as it is. Choose another value.")
-
-
-def _check_origin(trait: str, entry: dict[str, Any], known: set[str], secrets: set[str]) -> None:
-    if set(entry) - known or not entry.get("origin") or not any(entry.get(name) for name in secrets):
-        raise ConfigError(f"HubDock.{trait}: each entry has an “origin”, “{'” or “'.join(sorted(secrets))}”, and perhaps “username”.")
-    try:
-        repo = parse_repo_url(f"{entry['origin']}/x")
-    except HubDockError as error:
-        raise ConfigError(f"HubDock.{trait}: {entry['origin']!r} is no origin such as https://git.example.org. {error.message}") from error
-    if repo.origin != entry["origin"]:
-        raise ConfigError(f"HubDock.{trait}: write {entry['origin']!r} as {repo.origin!r}.")
-    for name in ("password_file", "key_file"):
-        if entry.get(name):
-            read_secret(str(entry[name]))
+        check_settings(self)
 
 
 def load_config(path: str | None) -> Config:

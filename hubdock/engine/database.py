@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from hubdock.core.errors import BackendError, ConfigError, OutOfSpace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0003"
+HEAD = "0004"
 SAMPLES = 10
 RETRIES = 2
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class TaskRow(Base):
 
 
 class BuildRow(Base):
-    """One build: what was asked, by whom, and how it ended. ``options`` and ``users`` are JSON."""
+    """One build: what was asked, by whom, and how it ended. ``options``, ``users`` and ``asker`` are JSON."""
 
     __tablename__ = "builds"
     __table_args__ = (Index("builds_by_time", "created"),)
@@ -91,6 +91,7 @@ class BuildRow(Base):
     image: Mapped[str] = mapped_column(String(64))
     options: Mapped[str] = mapped_column(Text)
     users: Mapped[str] = mapped_column(Text)
+    asker: Mapped[str] = mapped_column(Text)
     tasks: Mapped[str] = mapped_column(Text)
     error: Mapped[str] = mapped_column(Text)
 

@@ -8,6 +8,7 @@ import json
 import logging
 from typing import Any
 
+from hubdock.core.asker import Asker, load_asker
 from hubdock.core.errors import BackendError, HubDockError, from_dict
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, parse_options
@@ -41,14 +42,14 @@ class Engine:
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
         self.bases = BaseRefresher(settings, self.database, self.tasks)
 
-    async def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+    async def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
         """Return the plan of a choice (`Planner.plan`)."""
         with space.noticed():
-            return await self.builds.remotes.ask(options.repo.origin, self.planner.plan, options, new_must_be_new=new_must_be_new, rebuild=rebuild)
+            return await self.builds.remotes.ask(options.repo.origin, self.planner.plan, options, asker, new_must_be_new=new_must_be_new, rebuild=rebuild)
 
-    async def list_branches(self, repo: RepoURL) -> RemoteRefs:
-        """Return the branches and tags of a repository, as they are now."""
-        return await self.builds.remotes.ask(repo.origin, lambda: git.list_branches(self.planner.reader.make_remote(repo)))
+    async def list_branches(self, repo: RepoURL, asker: Asker) -> RemoteRefs:
+        """Return the branches and tags of a repository, as they are now. Raises ResolveError's children if this person may not read it."""
+        return await self.builds.remotes.ask(repo.origin, lambda: git.list_branches(self.planner.reader.make_remote(repo, asker)))
 
     async def ensure(self, assembly: Assembly, user: str, server: str = "") -> Build:
         """Return the build that makes what is missing (`Builds.ensure`)."""
@@ -64,7 +65,7 @@ class Engine:
     async def _resume(self, row: BuildRow) -> None:
         waiters = read_waiters(row) or {("", "")}
         try:
-            assembly = await self.plan(parse_options(json.loads(row.options)))
+            assembly = await self.plan(parse_options(json.loads(row.options)), load_asker(json.loads(row.asker)))
             build = await self.builds.ensure(assembly, *min(waiters), row.id)
             build.waiters |= waiters
             log.info("build %s is taken up again", row.id)

@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
+from hubdock.core.asker import Asker
 from hubdock.core.contract import BaseImage, check_roots
 from hubdock.core.errors import HubDockError, InvalidRef, RecipeError
 from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
@@ -47,15 +49,15 @@ class Planner:
         self.tasks = tasks
         self.reader = Reader(settings, database)
 
-    def plan(self, options: Options, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
-        """Return the plan of a choice.
+    def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+        """Return the plan of a person's choice, made with what they may read.
 
         ``new_must_be_new`` refuses a new branch whose name the remote has already; otherwise that branch is started, which is what a restart of
         a pushed hypothesis means. ``rebuild`` renews packages that are not pinned. Raises RequestError, ResolveError, RecipeError and
         BackendError.
         """
         options = replace(options, resources=self.settings.limits.apply(options.resources))
-        remote = self.reader.make_remote(options.repo)
+        remote = self.reader.make_remote(options.repo, asker)
         ref, taken = git.resolve_ref(remote, options.ref, options.new_branch)
         notices: list[str] = []
         if taken and new_must_be_new:
@@ -74,7 +76,7 @@ class Planner:
         if source.recipe.kind == "none":
             notices.append("No requirements were found: the base image is used as it is.")
         plan = Plan(options.repo.url, options.ref, ref.kind, ref.commit, source.tree, options.new_branch, notices=tuple(notices))
-        assembly = Assembly(options, remote, ref, source, plan, reference, base_key, base, prepared, dataset=dataset, rebuild=rebuild)
+        assembly = Assembly(options, remote, ref, source, plan, reference, base_key, base, prepared, dataset=dataset, rebuild=rebuild, asker=asker)
         return self._add_parts(self._add_keys(assembly))
 
     def refresh(self, a: Assembly) -> Assembly:
@@ -123,7 +125,7 @@ class Planner:
         if a.base is None:
             return a
         check_roots(a.source.recipe, a.base.roots)
-        sources, overrides = self._resolve_sources(a.source.recipe)
+        sources, overrides = self._resolve_sources(a.source.recipe, a.asker)
         environment = make_environment_inputs(self.settings, a.source, a.workspace, a.base, a.prepared, sources, 0)
         epoch, renews = (a.environment.epoch, a.renews) if a.environment else self._find_epoch(a.source.recipe, environment, a.rebuild)
         environment = replace(environment, epoch=epoch)
@@ -149,20 +151,20 @@ class Planner:
         result = latest.result() if latest is not None else None
         return result is not None and result.error is not None and time.time() - result.finished < RETRY
 
-    def _resolve_sources(self, recipe: Recipe) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    def _resolve_sources(self, recipe: Recipe, asker: Asker) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         """Return the commits of git requirements, and the lines that hold the build to them."""
         lines = recipe.sources
         if not lines:
             return (), ()
         with ThreadPoolExecutor(min(8, len(lines))) as pool:
-            commits = list(pool.map(self._resolve_source, lines))
+            commits = list(pool.map(partial(self._resolve_source, asker), lines))
         found = list(zip(lines, commits, strict=True))
         return tuple((line.value, commit) for line, commit in found), tuple(pin_git(line, commit) for line, commit in found if line.name)
 
-    def _resolve_source(self, line: RequirementLine) -> str:
+    def _resolve_source(self, asker: Asker, line: RequirementLine) -> str:
         url, ref, _ = split_git(line.value)
         try:
-            remote = self.reader.make_remote(parse_repo_url(url))
+            remote = self.reader.make_remote(parse_repo_url(url), asker)
             if line.pinned:
                 return ref
             if ref:

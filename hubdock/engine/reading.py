@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hubdock.core import source as source_module
+from hubdock.core.asker import Asker
 from hubdock.core.dvcfiles import DataFiles, find_data_files, parse_data_files
 from hubdock.core.errors import ConfigError, RecipeError
 from hubdock.core.naming import make_hash
@@ -34,13 +35,13 @@ class Reader:
         self.usage = Usage(database)
         self.version = f"{source_module.VERSION}-{make_hash(*settings.requirements_paths)}"
 
-    def make_remote(self, repo: RepoURL) -> Remote:
-        """Return how to reach a repository. Raises RepoNotAllowed, and ConfigError if its credential can't be read."""
+    def make_remote(self, repo: RepoURL, asker: Asker) -> Remote:
+        """Return how a person reaches a repository: with the credential that is theirs to use, or none. Raises RepoNotAllowed, and ConfigError if its credential can't be read."""
         policy = self.settings.policy
         policy.check(repo)
         settings = self.settings
         certificates = str(ensure_bundle(settings.state, settings.extra_ca_certificates)) if settings.extra_ca_certificates else ""
-        return Remote(repo, settings.git_timeout, settings.find_credential(repo.origin), policy.trusts_address(repo), dict(settings.proxies), certificates)
+        return Remote(repo, settings.git_timeout, settings.find_credential(repo.origin, asker), policy.trusts_address(repo), dict(settings.proxies), certificates)
 
     def make_mirror(self, remote: Remote) -> Mirror:
         """Return the hub's own copies of a repository."""

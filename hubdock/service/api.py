@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from hubdock import __version__
+from hubdock.core.asker import Asker
 from hubdock.core.errors import HubDockError, InvalidOption
 from hubdock.core.events import Kind
 from hubdock.core.options import parse_options
@@ -76,14 +77,14 @@ class BranchesHandler(APIHandler):
     """The branches and tags of a repository, as they are now."""
 
     async def get(self) -> None:
-        refs = await self.engine.list_branches(parse_repo_url(self.get_query_argument("repo", "")))
+        refs = await self.engine.list_branches(parse_repo_url(self.get_query_argument("repo", "")), self.asker)
         self.write_json({"branches": refs.branches, "tags": refs.tags, "default": refs.default})
 
 
-async def make_plan(handler: APIHandler, body: dict[str, Any], **kwargs: bool) -> Assembly:
-    """Return the plan of a body's options, counted."""
+async def make_plan(handler: APIHandler, body: dict[str, Any], asker: Asker | None = None, **kwargs: bool) -> Assembly:
+    """Return the plan of a body's options for whoever asks, or is asked for, counted."""
     try:
-        assembly = await handler.engine.plan(parse_options(body), **kwargs)
+        assembly = await handler.engine.plan(parse_options(body), asker or handler.asker, **kwargs)
     except HubDockError as error:
         handler.state.metrics.plans.labels(error.code).inc()
         raise
@@ -204,7 +205,7 @@ class LaunchesHandler(APIHandler):
         require_internal(self)
         body = self.read_json()
         user, server = str(body.get("user", "")), str(body.get("server", ""))
-        assembly = await make_plan(self, body.get("options") or {})
+        assembly = await make_plan(self, body.get("options") or {}, Asker(user, frozenset(map(str, body.get("groups") or []))))
         build = await self.engine.ensure(assembly, user, server)
         if assembly.plan.ready:
             await build.done.wait()

@@ -11,6 +11,7 @@ from typing import Any
 from jupyterhub.services.auth import HubOAuthenticated, UserNotAllowed
 from tornado.web import HTTPError, RequestHandler
 
+from hubdock.core.asker import LOCAL, Asker
 from hubdock.core.errors import HubDockError, InvalidOption
 from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
@@ -78,6 +79,11 @@ class BaseHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
     def name(self) -> str:
         """The name of the user who asks."""
         return str(self.user["name"]) if self.user else ""
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks, as the engine knows people."""
+        return LOCAL if self.internal else Asker(self.name, frozenset(map(str, (self.user or {}).get("groups") or ())))
 
     @property
     def is_admin(self) -> bool:

@@ -44,7 +44,7 @@ class ChooseHandler(PageHandler):
     async def begin(self, form: Mapping[str, list[str]]) -> tuple[Options, str, Build]:
         """Return what was chosen, the name of its server, and its build. Raises HubDockError with the field at fault."""
         options = parse_options(flatten_form(form))
-        assembly = await self.engine.plan(options, new_must_be_new=True)
+        assembly = await self.engine.plan(options, self.asker, new_must_be_new=True)
         self.state.metrics.plans.labels("ready" if assembly.plan.ready else "build").inc()
         server = make_server_name(options.repo, assembly.hypothesis)
         return options, server, await self.engine.ensure(assembly, self.name, server)
@@ -54,7 +54,7 @@ class ChooseHandler(PageHandler):
         refs = None
         if list_now and error is None:
             try:
-                refs = await self.engine.list_branches(parse_repo_url(values["repo"]))
+                refs = await self.engine.list_branches(parse_repo_url(values["repo"]), self.asker)
             except HubDockError as problem:
                 error = problem
         if isinstance(error, CapacityError):

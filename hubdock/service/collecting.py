@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
+from hubdock.core.asker import LOCAL
 from hubdock.core.collection import sum_sizes
 from hubdock.core.errors import CapacityError, HubDockError
 from hubdock.engine.collect import Report
@@ -35,7 +37,7 @@ class Collecting:
             try:
                 await self.collect()
                 await self.measure()
-                await self.engine.builds.in_thread(self.engine.collector.workspaces.look_for_branches, self.engine.planner.reader.make_remote)
+                await self.engine.builds.in_thread(self.engine.collector.workspaces.look_for_branches, partial(self.engine.planner.reader.make_remote, asker=LOCAL))
             except CapacityError:
                 log.info("a collection runs already, in another process")
             except HubDockError as error:

@@ -144,7 +144,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         options = (self.chosen or parse_options(self.user_options)).as_dict()
         self.start_progress.say("Looking at the branch", 1)
         while True:
-            answer = await client.begin(user, server, options)
+            answer = await client.begin(user, [group.name for group in self.user.groups], server, options)
             self.build_id = answer["build"]["id"]
             if answer["launch"] is None:
                 await self._follow(client, answer)

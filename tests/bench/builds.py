@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 
 from config.demo.server import Server
+from hubdock.core.asker import LOCAL
 from hubdock.core.events import Phase
 from hubdock.core.options import parse_options
 from hubdock.engine.config import HubDock
@@ -59,7 +60,7 @@ def build_talk(project: Project) -> float:
 async def time_build(engine: Engine, project: Project) -> float:
     """Return the seconds from the question until everything but the launch is done."""
     began = time.perf_counter()
-    build = await engine.ensure(await engine.plan(parse_options({"repo": project.url, "ref": "main"})), "bench")
+    build = await engine.ensure(await engine.plan(parse_options({"repo": project.url, "ref": "main"}), LOCAL), "bench")
     await build.done.wait()
     assert build.phase is Phase.READY, f"{build.error} {build.error.detail if build.error else ''}"
     return time.perf_counter() - began
@@ -154,5 +155,5 @@ def make_files(server: Server, work: Path, count: int) -> Project:
 
 async def time_plan(engine: Engine, project: Project) -> float:
     began = time.perf_counter()
-    await engine.plan(parse_options({"repo": project.url, "ref": "main"}))
+    await engine.plan(parse_options({"repo": project.url, "ref": "main"}), LOCAL)
     return time.perf_counter() - began

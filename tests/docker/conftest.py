@@ -42,7 +42,7 @@ def server(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def locked(docker_engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A second one, which wants a password that the shared hub does not have."""
+    """A second one, which wants a password. The shared hub has it for carol and for the group ``vision``."""
     running = Server(tmp_path_factory.mktemp("locked"), find_gateway(), password="team:only-for-tests").start()
     yield running
     running.shutdown()
@@ -73,11 +73,15 @@ def leased(docker_engine: docker.DockerClient, gpus: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def hub_settings(server: Server, locked: Server, gpus: list[str]) -> dict[str, dict[str, object]]:
+def hub_settings(server: Server, locked: Server, gpus: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    password = tmp_path_factory.mktemp("passwords") / "locked"
+    password.touch(mode=0o600)
+    password.write_text("only-for-tests")
     return {
         "HubDock": {
             "allowed_hosts": [server.url, locked.url], "cpu_limit": 2.0, "mem_limit": "2G", "shm_limit": "256M", "gpu_limit": 2, "cancel_grace": 1.0, "max_repo_size": 16 * 1024**2,
             "base_images": {"other": find_base()},
+            "git_credentials": [{"origin": locked.url, "username": "team", "password_file": str(password), "users": ["carol"], "groups": ["vision"]}],
         },
         "HubDockSpawner": {"gpu_devices": gpus},
     }  # fmt: skip

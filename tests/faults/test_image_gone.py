@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hubdock.core.asker import LOCAL
 from hubdock.core.events import Phase
 from hubdock.core.naming import make_tag
 from hubdock.core.options import parse_options
@@ -47,7 +48,7 @@ def build_after(builder: Builder, options: dict[str, str], between: Callable[[As
     async def work() -> Build:
         engine = Engine(builder.settings)
         try:
-            assembly = await engine.plan(parse_options(options))
+            assembly = await engine.plan(parse_options(options), LOCAL)
             between(assembly)
             build = await engine.ensure(assembly, "tester")
             await build.done.wait()

@@ -8,6 +8,7 @@ from typing import Any
 
 import docker
 
+from hubdock.core.asker import LOCAL
 from hubdock.core.events import Phase
 from hubdock.core.naming import make_tag
 from hubdock.core.options import parse_options
@@ -30,7 +31,7 @@ class Builder:
         async def work() -> Assembly:
             engine = Engine(self.settings)
             try:
-                return await engine.plan(parse_options(options))
+                return await engine.plan(parse_options(options), LOCAL)
             finally:
                 await engine.close()
 
@@ -42,7 +43,7 @@ class Builder:
         async def work() -> Build:
             engine = Engine(self.settings)
             try:
-                build = await engine.ensure(await engine.plan(parse_options(options)), "tester")
+                build = await engine.ensure(await engine.plan(parse_options(options), LOCAL), "tester")
                 await build.done.wait()
                 if build.runner:
                     await build.runner

@@ -64,7 +64,7 @@ c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{given['proxy_port']}"
 c.ConfigurableHTTPProxy.pid_file = os.path.abspath("proxy.pid")
 c.ConfigurableHTTPProxy.should_start = True
 c.JupyterHub.services = [{"name": "test", "api_token": given["token"]}]
-c.JupyterHub.load_roles = [{"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:servers", "access:servers", "tokens", "access:services", "custom:hubdock:admin"]}]
+c.JupyterHub.load_roles = [{"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:groups", "admin:servers", "access:servers", "tokens", "access:services", "custom:hubdock:admin"]}]
 c.DockerSpawner.prefix = given["prefix"]
 for section, values in given["settings"].items():
     for name, value in values.items():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from traitlets.config import Config
 
+from hubdock.core.asker import LOCAL, Asker
 from hubdock.core.errors import ConfigError, DataError
 from hubdock.core.resources import Limits, Resources
 from hubdock.drivers.git import Credential
@@ -85,6 +86,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"git_credentials": [{"origin": "a.org", "password_file": "SECRET"}]}, "is no origin such as"),
     ({"git_credentials": [{"origin": "https://a.org", "password_file": "/nowhere"}]}, "/nowhere can't be read"),
     ({"git_credentials": [{"origin": "ssh://a.org", "key_file": "/nowhere"}]}, "/nowhere can't be read"),
+    ({"git_credentials": [{"origin": "https://a.org", "password_file": "SECRET", "users": "carol"}]}, "“users” of https://a.org must be a list of names"),
+    ({"git_credentials": [{"origin": "https://a.org", "password_file": "SECRET", "groups": [""]}]}, "“groups” of https://a.org must be a list"),
     ({"index_credentials": [{"origin": "https://a.org", "username": "x"}]}, "each entry has an “origin”, “password_file”"),
     ({"index_credentials": [{"origin": "https://a.org", "key_file": "SECRET"}]}, "each entry has an “origin”"),
     ({"index_url": "https://user:pa55@a.org/simple"}, "without credentials"),
@@ -151,10 +154,22 @@ def test_credentials_are_for_one_origin(secret: str) -> None:
     settings = make(git_credentials=[
         {"origin": "https://git.example.org", "username": "bot", "password_file": secret}, {"origin": "ssh://git.example.org:2222", "key_file": secret},
     ])  # fmt: skip
-    assert settings.find_credential("https://git.example.org") == Credential("https://git.example.org", "bot", "t0ken")
-    assert settings.find_credential("ssh://git.example.org:2222") == Credential("ssh://git.example.org:2222", key_file=secret)
+    assert settings.find_credential("https://git.example.org", LOCAL) == Credential("https://git.example.org", "bot", "t0ken")
+    assert settings.find_credential("ssh://git.example.org:2222", LOCAL) == Credential("ssh://git.example.org:2222", key_file=secret)
     for other in ("http://git.example.org", "https://git.example.org:8443", "https://sub.git.example.org", "ssh://git.example.org"):
-        assert settings.find_credential(other) is None
+        assert settings.find_credential(other, LOCAL) is None
+
+
+def test_credentials_are_for_the_people_whom_they_name(secret: str) -> None:
+    def entry(username: str, **people: list[str]) -> dict[str, Any]:
+        return {"origin": "https://a.org", "username": username, "password_file": secret, **people}
+
+    closed = make(git_credentials=[entry("one", users=["ada"]), entry("two", users=["bob"], groups=["vision"]), entry("nobody", users=[])])
+    askers = [Asker("ada"), Asker("bob"), Asker("eve", frozenset({"vision", "sound"})), Asker("Ada"), Asker("", frozenset({"one"})), LOCAL]
+    found = [closed.find_credential("https://a.org", asker) for asker in askers]
+    assert [credential and credential.username for credential in found] == ["one", "two", "two", None, None, "one"]
+    both = make(git_credentials=[entry("one", users=["ada"]), entry("all")])
+    assert [both.find_git_entry("https://a.org", asker)["username"] for asker in askers[:2]] == ["one", "all"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(("mode", "good"), [(0o600, True), (0o400, True), (0o640, True), (0o644, False), (0o660, False), (0o601, False), (0o606, False)])

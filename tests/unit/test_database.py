@@ -169,7 +169,7 @@ def test_the_last_task(database: Database) -> None:
 
 def build(number: int, finished: float | None) -> BuildRow:
     return BuildRow(
-        id=f"b{number}", created=float(number), finished=finished, status="queued", repo="r", ref="main", commit="c", image="", options="{}", users="[]", tasks="{}", error=""
+        id=f"b{number}", created=float(number), finished=finished, status="queued", repo="r", ref="main", commit="c", image="", options="{}", users="[]", asker="{}", tasks="{}", error=""
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from config.demo.server import Server, make_repository
+from hubdock.core.asker import LOCAL
 from hubdock.core.errors import ConfigError, RepoUnreachable
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import git
@@ -71,12 +72,12 @@ def test_git_trusts_the_admin_s_authorities(secure: str, authority: Path, tmp_pa
     """What the error recommends helps: in the service, and in the workers that it starts."""
     repo = parse_repo_url(secure)
     with pytest.raises(RepoUnreachable, match=r"not trusted here\. An administrator can add it to HubDock\.extra_ca_certificates"):
-        list_refs(make_reader(tmp_path, secure).make_remote(repo))
+        list_refs(make_reader(tmp_path, secure).make_remote(repo, LOCAL))
     reader = make_reader(tmp_path, secure, extra_ca_certificates=str(authority / "ca.pem"))
-    remote = reader.make_remote(repo)
+    remote = reader.make_remote(repo, LOCAL)
     ref, _ = resolve_ref(remote, "main")
-    assert make_remote(make_remote_spec(reader.settings, remote)).certificates == remote.certificates
-    mirror = reader.make_mirror(make_remote(make_remote_spec(reader.settings, remote)))
+    assert make_remote(make_remote_spec(reader.settings, remote, LOCAL)).certificates == remote.certificates
+    mirror = reader.make_mirror(make_remote(make_remote_spec(reader.settings, remote, LOCAL)))
     assert mirror.ensure_commit(ref) == ref.commit and mirror.ensure_history(ref).exists()
 
 
@@ -170,8 +171,8 @@ def test_the_setting_stands_in_for_the_environment(proxy: Proxy, monkeypatch: py
 def test_the_planner_and_the_workers_use_the_proxy(proxy: Proxy, tmp_path: Path) -> None:
     url = "https://git.no-such-host.invalid/x"
     reader = make_reader(tmp_path, url, proxies={"https_proxy": proxy.url})
-    remote = reader.make_remote(parse_repo_url(url))
-    for used in (remote, make_remote(make_remote_spec(reader.settings, remote))):
+    remote = reader.make_remote(parse_repo_url(url), LOCAL)
+    for used in (remote, make_remote(make_remote_spec(reader.settings, remote, LOCAL))):
         with pytest.raises(RepoUnreachable):
             list_refs(used)
     assert proxy.asked == [("CONNECT", "git.no-such-host.invalid:443")] * 2

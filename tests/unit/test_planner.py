@@ -16,6 +16,7 @@ import pytest
 
 from config.demo.server import Server, make_repository
 from hubdock.cli_plan import make_plan
+from hubdock.core.asker import LOCAL
 from hubdock.core.contract import BaseImage
 from hubdock.core.errors import (
     AccessDenied,
@@ -133,7 +134,7 @@ class Team:
         return Planner(options, database, TaskStore(options.state))
 
     def plan(self, planner: Planner, ref: str = "main", **more: Any) -> Assembly:
-        return planner.plan(parse_options({"repo": self.url, "ref": ref, **more}))
+        return planner.plan(parse_options({"repo": self.url, "ref": ref, **more}), LOCAL)
 
 
 @pytest.fixture
@@ -278,7 +279,7 @@ def test_a_new_hypothesis_that_was_pushed_is_started_as_it_is(team: Team, engine
     assert (a.ref.full, a.options.ref, a.options.new_branch) == ("refs/heads/try-1", "try-1", "")
     assert a.plan.notices[0] == "The branch try-1 is on the remote already: it is started instead of a new one."
     with pytest.raises(InvalidRef, match="try-1 is on the remote already") as caught:
-        planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "try-1"}), new_must_be_new=True)
+        planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "try-1"}), LOCAL, new_must_be_new=True)
     assert caught.value.field == "new_branch"
 
 
@@ -382,7 +383,7 @@ def test_cached_but_forbidden_answers_like_missing(team: Team, engine: EmptyEngi
     with pytest.raises(AccessDenied) as forbidden:
         team.plan(planner)
     with pytest.raises(AccessDenied) as missing:
-        planner.plan(parse_options({"repo": f"{team.server.url}/git/none", "ref": "main"}))
+        planner.plan(parse_options({"repo": f"{team.server.url}/git/none", "ref": "main"}), LOCAL)
     assert forbidden.value.message == missing.value.message.replace("/git/none,", "/git/project,")
 
 
@@ -397,13 +398,13 @@ def test_packages_that_are_not_pinned_are_renewed_on_demand(team: Team, engine: 
     team.push({"requirements.txt": "six\n"})
     planner = team.make_planner()
     options = parse_options({"repo": team.url, "ref": "main"})
-    first, again, renewed, other = (planner.plan(options, rebuild=rebuild) for rebuild in (False, False, True, True))
+    first, again, renewed, other = (planner.plan(options, LOCAL, rebuild=rebuild) for rebuild in (False, False, True, True))
     assert first.environment == again.environment != renewed.environment == other.environment, "two who renew at once share one environment"
-    assert planner.plan(options).environment == first.environment, "newer packages that were not made yet, or do not work, cost nobody theirs"
+    assert planner.plan(options, LOCAL).environment == first.environment, "newer packages that were not made yet, or do not work, cost nobody theirs"
     remember_epoch(planner, renewed)
-    assert planner.plan(options).environment == renewed.environment
+    assert planner.plan(options, LOCAL).environment == renewed.environment
     team.push({"requirements.txt": "six==1\n"})
-    pinned = [planner.plan(options, rebuild=rebuild).environment.key for rebuild in (False, True)]  # type: ignore[union-attr]
+    pinned = [planner.plan(options, LOCAL, rebuild=rebuild).environment.key for rebuild in (False, True)]  # type: ignore[union-attr]
     assert pinned[0] == pinned[1]
 
 
@@ -415,7 +416,7 @@ def test_what_plan_says_of_a_rebuild_is_what_build_does(team: Team, engine: Empt
         now = team.plan(planner)
         said = make_plan(planner.settings, options, True)
         assert team.plan(planner).environment == now.environment  # asking renews nothing
-        done = planner.plan(options, rebuild=True)
+        done = planner.plan(options, LOCAL, rebuild=True)
         assert said.plan == done.plan and done.environment and done.environment.epoch == number
         remember_epoch(planner, done)
 
@@ -448,7 +449,7 @@ def test_a_rebuild_is_not_forgotten_while_the_base_is_looked_into(team: Team, en
     """An earlier life's images may be there, though the database knows neither them nor the base: a rebuild must not find one."""
     team.push({"requirements.txt": "six\n"})
     planner = team.make_planner(base=None)
-    waiting = planner.plan(parse_options({"repo": team.url, "ref": "main"}), rebuild=True)
+    waiting = planner.plan(parse_options({"repo": team.url, "ref": "main"}), LOCAL, rebuild=True)
     planner.database.write_base(BASE.reference, make_base_key(planner.settings, BASE.reference), PREPARED, json.dumps(asdict(BASE)))
     known = planner.refresh(waiting)
     assert known.environment and known.environment.epoch == 1
