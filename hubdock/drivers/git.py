@@ -214,11 +214,12 @@ def resolve_ref(remote: Remote, name: str, new_branch: str = "") -> tuple[Resolv
 
 @dataclass(frozen=True)
 class RemoteRefs:
-    """The names of a remote: branches and tags, each sorted, and the default branch (empty if HEAD points nowhere)."""
+    """The names of a remote: branches and tags, each sorted, and the default branch (empty if HEAD points nowhere). ``heads`` are the commits of the branches."""
 
     branches: tuple[str, ...]
     tags: tuple[str, ...]
     default: str
+    heads: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def list_branches(remote: Remote) -> RemoteRefs:
@@ -226,7 +227,8 @@ def list_branches(remote: Remote) -> RemoteRefs:
     refs = list_refs(remote, ["HEAD", "refs/heads/*", "refs/tags/*"])
     named = {kind: tuple(sorted(ref.removeprefix(kind) for ref in refs if ref.startswith(kind))) for kind in ("refs/heads/", "refs/tags/")}
     default = refs.get("symref:HEAD", "").removeprefix("refs/heads/")
-    return RemoteRefs(named["refs/heads/"], named["refs/tags/"], default if default in named["refs/heads/"] else "")
+    heads = {name: refs[f"refs/heads/{name}"] for name in named["refs/heads/"]}
+    return RemoteRefs(named["refs/heads/"], named["refs/tags/"], default if default in heads else "", heads)
 
 
 def _make_not_found(remote: Remote, name: str) -> RefNotFound:

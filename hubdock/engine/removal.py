@@ -126,9 +126,11 @@ class Remover:
         if item.kind == "history":
             directory, _, name = item.key.partition("/")
             return self._remove_tree(item, root / directory / "packs" / name, root / directory / "history.lock")
-        freed = [self._remove_tree(item, root / item.key / name, root / item.key / lock) for name, lock in (("plan.git", "plan.lock"), ("history.git", "history.lock"))]
-        shutil.rmtree(root / item.key / "empty.git", ignore_errors=True)
-        return None if None in freed else item.size
+        freed = [self._remove_tree(item, root / item.key / f"{name}.git", root / item.key / f"{name}.lock") for name in ("plan", "history", "heads")]
+        if None in freed:
+            return None
+        shutil.rmtree(root / item.key / "empty.git", ignore_errors=True)  # the copies that stayed would need it
+        return item.size
 
     def _remove_tree(self, item: Item, path: Path, lock: Path) -> int | None:
         with locked(lock):
