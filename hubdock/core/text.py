@@ -8,17 +8,25 @@ from collections.abc import Iterable
 
 # ECMA-48 control sequences, and the operating system commands (titles, links) that end in BEL or ST.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|[ -/]+[0-~])")
-# Unicode's explicit directional formatting characters (UAX #9): they make text read as other text.
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What nobody sees, and what makes text read as other text: directional formatting (UAX #9), zero-width and filler characters, tags. Shown as U+FFFD, so that
+# “ma·in” is not taken for “main”. The joiners are letters' own in many scripts (and in emoji), but never beside ASCII.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])")
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@")  # to the last @: a password may hold one
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
 MAX_LINE = 2000
 
 
 def make_plain(text: str, limit: int = MAX_LINE) -> str:
-    """Return one line without control sequences, control and directional characters, cut after ``limit`` characters."""
-    text = _BIDI.sub("", _ANSI.sub("", text))
-    text = "".join(c if c == "\t" or unicodedata.category(c) not in _UNSEEN else " " for c in text[: limit + 1]).rstrip()
+    """Return one line without terminal sequences, with spaces for control characters and U+FFFD for what is unseen, cut after ``limit`` characters.
+
+    It still has to be escaped where it is shown. ``service/static/plain.js`` does the same in the browser.
+    """
+    text = _ANSI.sub("", text[: 8 * limit])[: limit + 1]
+    text = "".join(c if c == "\t" or unicodedata.category(c) not in _CONTROL else " " for c in text)
+    text = _UNSEEN.sub("\ufffd", _JOINER.sub("\ufffd", text)).rstrip()
     return text if len(text) <= limit else text[:limit] + "…"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,34 +14,47 @@ from hypothesis import strategies as st
 
 from hubdock.core.text import MAX_LINE, make_lines, make_plain, make_tail, redact
 
+PLAIN_JS = Path(__file__).parent.parent.parent / "hubdock" / "service" / "static" / "plain.js"
 
-@pytest.mark.parametrize(
-    ("text", "plain"),
-    [
-        ("hello", "hello"),
-        ("tab\tstays", "tab\tstays"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b[1;38;5;196mbold\x1b[K", "bold"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;https://evil.example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x1b]0;never ended", ""),
-        ("a\x1bcb", "a cb"),
-        ("a\x1b(Bb", "ab"),
-        ("\x1b", ""),
-        ("bell\x07 null\0 del\x7f", "bell  null  del"),
-        ("a\nb", "a b"),
-        ("a\u2028b\u2029c\x85d", "a b c d"),
-        ("user\u202egnp.exe", "usergnp.exe"),
-        ("\u2066isolate\u2069 \u200emark\u061c", "isolate mark"),
-        ("lone \ud800 surrogate", "lone   surrogate"),
-        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),  # escaped where it is shown, not here
-        ("ünï😀", "ünï😀"),
-        ("trailing   ", "trailing"),
-        ("", ""),
-    ],
-)
+
+PLAIN = [
+    ("hello", "hello"),
+    ("tab\tstays", "tab\tstays"),
+    ("\x1b[31mred\x1b[0m", "red"),
+    ("\x1b[1;38;5;196mbold\x1b[K", "bold"),
+    ("\x1b]0;title\x07text", "text"),
+    ("\x1b]8;;https://evil.example.org\x1b\\link\x1b]8;;\x1b\\", "link"),
+    ("\x1b]0;never ended", ""),
+    ("a\x1bcb", "a cb"),
+    ("a\x1b(Bb", "ab"),
+    ("\x1b", ""),
+    ("bell\x07 null\0 del\x7f", "bell  null  del"),
+    ("a\nb", "a b"),
+    ("a\u2028b\u2029c\x85d", "a b c d"),
+    ("user\u202egnp.exe", "user\ufffdgnp.exe"),
+    ("\u2066isolate\u2069 \u200emark\u061c", "\ufffdisolate\ufffd \ufffdmark\ufffd"),
+    ("ma\u200bin ma\u200din \ufeffmain ma\u00adin\U000e0041", "ma\ufffdin ma\ufffdin \ufffdmain ma\ufffdin\ufffd"),
+    ("\u0645\u06cc\u200c\u062e 👩\u200d💻", "\u0645\u06cc\u200c\u062e 👩\u200d💻"),  # joiners that belong to the script
+    ("lone \ud800 surrogate", "lone   surrogate"),
+    ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),  # escaped where it is shown, not here
+    ("ünï😀", "ünï😀"),
+    ("trailing   ", "trailing"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "plain"), PLAIN)
 def test_plain(text: str, plain: str) -> None:
     assert make_plain(text) == plain
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_the_browser_shows_the_same() -> None:
+    """plain.js, which the pages' scripts use, agrees with make_plain on each of these, and cuts where it cuts."""
+    texts = [text for text, _ in PLAIN] + ["x" * 3000, "😀" * 3000, "\x1b[31m" * 900 + "red"]
+    script = f"import {{ plain }} from {json.dumps(PLAIN_JS.as_uri())}; console.log(JSON.stringify({json.dumps(texts)}.map((text) => plain(text, 2000))));"
+    run = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(run.stdout) == [make_plain(text) for text in texts]
 
 
 def test_long_lines_are_cut() -> None:
@@ -46,11 +63,13 @@ def test_long_lines_are_cut() -> None:
     assert make_plain("abcdef", 3) == "abc…"
 
 
-@given(st.text(st.characters(), max_size=60) | st.text("\x1b[];\\m0a\x07\x9b\r\n\u202e", max_size=30), st.integers(1, 30))
+@given(st.text(st.characters(), max_size=60) | st.text("\x1b[];\\m0a\x07\x9b\r\n\u202e\u200b\u200d\U000e0041é", max_size=30), st.integers(1, 30))
 def test_nothing_harmful_is_left(text: str, limit: int) -> None:
     plain = make_plain(text, limit)
     assert len(plain) <= limit + 1
     assert not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} and c != "\t" for c in plain)
+    assert not any(unicodedata.category(c) == "Cf" and c.isascii() for c in plain) and not set(plain) & set("\u200b\u2060\ufeff\u00ad\U000e0041")
+    assert make_plain(plain, limit + 1) == plain, "once is enough"
     assert not any(unicodedata.bidirectional(c) in {"RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI"} for c in plain)
 
 
