@@ -14,12 +14,14 @@ from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import Options
 from hubdock.core.resources import format_bytes
+from hubdock.core.text import MAX_LINE, make_plain
 from hubdock.engine.build import Build
 from hubdock.service.base import BaseHandler
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOG_LINES = 200
 _environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_environment.filters["plain"] = lambda text, limit=MAX_LINE: make_plain(str(text), limit)
 _environment.filters["bytes"] = format_bytes
 _environment.filters["when"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
@@ -37,7 +39,8 @@ class PageHandler(BaseHandler):
         """Answer with a page."""
         state = self.state
         common = {
-            "prefix": state.prefix, "hub_prefix": state.hub_prefix, "base_url": state.base_url, "user": self.name,
+            "prefix": state.prefix, "hub_prefix": state.hub_prefix, "base_url": state.base_url, "user": self.name, "path": self.request.path,
+            "hub_admin": bool(self.user and self.user.get("admin")),
             "xsrf": self.xsrf_token.decode("ascii", "replace") if isinstance(self.xsrf_token, bytes) else str(self.xsrf_token),
         }  # fmt: skip
         self.set_status(status)
