@@ -1,10 +1,11 @@
-"""Why an environment is to be built, in the words of the repository: ``requirements.txt: + xgboost==3.2``."""
+"""Why an environment is to be built, in the words of the repository: ``requirements.txt: + xgboost 3.2``."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from hubdock.core.changes import explain_lines
 from hubdock.core.plan import explain_change
 from hubdock.engine.assembly import describe_recipe
 
@@ -42,7 +43,6 @@ def explain_environment(database: Database, a: Assembly) -> tuple[str, ...]:
 
 
 def _explain_lines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    old, new = ({(file, text) for file, text in side["lines"]} for side in (before, after))
-    changes = [f"{file}: + {text}" for file, text in sorted(new - old)] + [f"{file}: - {text}" for file, text in sorted(old - new)]
+    changes = explain_lines(before["lines"], after["lines"])
     apt_old, apt_new = set(before["apt"]), set(after["apt"])
     return changes + [f"apt.txt: + {name}" for name in sorted(apt_new - apt_old)] + [f"apt.txt: - {name}" for name in sorted(apt_old - apt_new)]
