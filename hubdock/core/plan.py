@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from hubdock.core.estimate import Estimate
 from hubdock.core.recipe import Recipe
 from hubdock.core.requirements import LineKind
 
@@ -47,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a start would do. ``ref_kind`` is ``branch`` or ``tag``; ``image`` is the key of the image."""
+    """What a start would do. ``ref_kind`` is ``branch`` or ``tag``. ``launch`` is what the launch alone takes, once everything is ready."""
 
     repo: str
     ref: str
@@ -57,6 +58,7 @@ class Plan:
     new_branch: str = ""
     parts: tuple[Part, ...] = ()
     notices: tuple[str, ...] = field(default_factory=tuple)
+    launch: Estimate = field(default_factory=Estimate)
 
     @property
     def ready(self) -> bool:
@@ -72,6 +74,15 @@ class Plan:
         chain = sum(part.seconds or 0.0 for part in waiting if part.name != "data")
         return max([chain, *(part.seconds or 0.0 for part in waiting if part.name == "data")], default=0.0)
 
+    @property
+    def total(self) -> Estimate:
+        """The whole start, launch included; from as many samples as the part that takes longest. Without seconds if a part is not known."""
+        if self.seconds is None or (self.ready and self.launch.seconds is None):
+            return Estimate()
+        waiting = [(part.seconds or 0.0, part.samples) for part in self.parts if part.state in {State.BUILD, State.RUNNING}]
+        samples = max(waiting)[1] if waiting else self.launch.samples
+        return Estimate(round(self.seconds + (self.launch.seconds or 0.0), 1), samples)
+
     def part(self, name: str) -> Part:
         """Return a part by name. Raises KeyError."""
         for part in self.parts:
@@ -83,7 +94,7 @@ class Plan:
         """Return the JSON form of the API and of ``hubdock plan --json``."""
         return {
             "repo": self.repo, "ref": self.ref, "ref_kind": self.ref_kind, "commit": self.commit, "tree": self.tree, "new_branch": self.new_branch,
-            "ready": self.ready, "seconds": self.seconds, "parts": [part.as_dict() for part in self.parts], "notices": list(self.notices),
+            "ready": self.ready, "seconds": self.seconds, "launch_seconds": self.launch.seconds, "total_seconds": self.total.seconds, "parts": [part.as_dict() for part in self.parts], "notices": list(self.notices),
         }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from hubdock.core.asker import Asker
 from hubdock.core.contract import BaseImage, check_roots
 from hubdock.core.errors import HubDockError, InvalidRef, RecipeError
+from hubdock.core.estimate import find_remaining
 from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
 from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.core.options import Options
@@ -32,6 +33,7 @@ from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, m
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.datasets import Dataset, make_dataset
+from hubdock.engine.estimates import LAUNCH, Estimates
 from hubdock.engine.reading import Reader
 from hubdock.engine.reasons import explain_environment
 from hubdock.engine.tasks import TaskStore
@@ -48,6 +50,7 @@ class Planner:
         self.database = database
         self.tasks = tasks
         self.reader = Reader(settings, database)
+        self.estimates = Estimates(database)
 
     def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
         """Return the plan of a person's choice, made with what they may read.
@@ -180,33 +183,34 @@ class Planner:
         self.reader.usage.record_start(a)  # before anything is looked up: what is found from here on is not removed
         parts = [*self._image_parts(a), self._data_part(a)]
         parts = [self._base_part(a, parts), *parts]
+        launch = self.estimates.estimate(LAUNCH, a)
         notices = list(a.plan.notices)
         if a.base is not None:
             notice = find_tensorflow_notice(a.source.recipe, a.base.packages)
             notices += [notice] if notice else []
-        return replace(a, plan=replace(a.plan, parts=tuple(parts), notices=tuple(notices)))
+        return replace(a, plan=replace(a.plan, parts=tuple(parts), notices=tuple(notices), launch=launch))
 
     def _base_part(self, a: Assembly, parts: Sequence[Part]) -> Part:
         """Return the base's part. Whether its image is still here is asked only where an environment is built on it, or data fetched with it."""
         if a.base is None:
-            return self._pending("base", a.base_key, (f"{a.base_reference} is new here, or changed",))
+            return self._pending(a, "base", a.base_key, (f"{a.base_reference} is new here, or changed",))
         needed = any(part.name in {"environment", "data"} and part.state in {State.BUILD, State.RUNNING} for part in parts)
         if needed and docker.inspect_image(a.prepared) is None:
-            return self._pending("base", a.base_key, ("not here any more",))
+            return self._pending(a, "base", a.base_key, ("not here any more",))
         return Part("base", State.READY, a.prepared.rpartition(":")[2])
 
     def _image_parts(self, a: Assembly) -> list[Part]:
         if a.environment is None or a.image is None:
-            return [Part(name, State.BUILD, reasons=(_UNKNOWN_BASE,), seconds=self._estimate(name)[0]) for name in ("environment", "image")]
+            return [replace(self._pending(a, name, "", (_UNKNOWN_BASE,)), state=State.BUILD) for name in ("environment", "image")]
         if find_image("image", a.image.key, a.image.canonical):
             return [Part("environment", State.READY, a.environment.key), Part("image", State.READY, a.image.key)]
         if find_image("environment", a.environment.key, a.environment.canonical):
             environment = Part("environment", State.READY, a.environment.key)
             reasons: tuple[str, ...] = ("new code on a ready environment",)
         else:
-            environment = self._pending("environment", a.environment.key, explain_environment(self.database, a))
+            environment = self._pending(a, "environment", a.environment.key, explain_environment(self.database, a))
             reasons = ("the environment is new",)
-        return [environment, self._pending("image", a.image.key, reasons)]
+        return [environment, self._pending(a, "image", a.image.key, reasons)]
 
     def _data_part(self, a: Assembly) -> Part:
         if a.dataset is None:
@@ -214,15 +218,15 @@ class Planner:
         key = a.dataset.inputs.key
         if find_data(self.tasks, key, make_data_volume(self.settings.volume_prefix)):
             return Part("data", State.READY, key)
-        return replace(self._pending("data", key, ("not in the store",)), size=a.dataset.size or None)
+        return replace(self._pending(a, "data", key, ("not in the store",)), size=a.dataset.size or None)
 
-    def _pending(self, kind: str, key: str, reasons: tuple[str, ...]) -> Part:
-        latest = self.tasks.latest(kind, key)
-        seconds, samples = self._estimate(kind)
-        return Part(kind, State.RUNNING if latest is not None and latest.running() else State.BUILD, key, reasons, seconds, samples)
-
-    def _estimate(self, kind: str) -> tuple[float | None, int]:
-        return self.database.estimate(kind)
+    def _pending(self, a: Assembly, kind: str, key: str, reasons: tuple[str, ...]) -> Part:
+        estimate = self.estimates.estimate(kind, a)
+        latest = self.tasks.latest(kind, key) if key else None
+        if latest is None or not latest.running():
+            return Part(kind, State.BUILD, key, reasons, estimate.seconds, estimate.samples)
+        estimate = find_remaining(estimate, latest.elapsed)
+        return Part(kind, State.RUNNING, key, reasons, estimate.seconds, estimate.samples)
 
 
 def matches_index(url: str, pattern: str) -> bool:

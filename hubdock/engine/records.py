@@ -9,7 +9,8 @@ from sqlalchemy import Delete, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from hubdock.core.collection import Identity
-from hubdock.engine.database import SAMPLES, BuildRow, Database, TaskRow, WorkspaceRow
+from hubdock.engine.database import BuildRow, Database, TaskRow, WorkspaceRow
+from hubdock.engine.estimates import LAST
 from hubdock.engine.usage import HeadRow, UseRow
 
 
@@ -51,7 +52,7 @@ class Records:
         found: list[str] = []
         for kind in session.scalars(select(TaskRow.kind).distinct()):
             query = select(TaskRow.id).where(TaskRow.kind == kind, TaskRow.status == "ready")
-            found += session.scalars(query.order_by(TaskRow.finished.desc()).limit(SAMPLES))
+            found += session.scalars(query.order_by(TaskRow.finished.desc()).limit(LAST))
         newest = (
             select(TaskRow.repo, func.max(TaskRow.finished).label("last")).where(TaskRow.kind == "environment", TaskRow.status == "ready").group_by(TaskRow.repo).subquery()
         )

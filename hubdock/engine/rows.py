@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubdock.engine.assembly import Assembly, describe_recipe
 from hubdock.engine.database import BuildRow, TaskRow
+from hubdock.engine.estimates import describe_work
 from hubdock.engine.tasks import Attempt, Result
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def make_row(build: Build) -> BuildRow:
 
 def make_task_row(attempt: Attempt, result: Result, a: Assembly) -> TaskRow:
     """Return what is kept of a finished task: its duration for estimates, its inputs to explain the next one."""
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Any] = describe_work(attempt.kind, a)
     if attempt.kind == "environment" and a.environment:
         inputs = {"inputs": a.environment.as_dict(), "recipe": describe_recipe(a.source)}
     return TaskRow(

@@ -76,6 +76,14 @@ class Attempt:
         except FileNotFoundError:
             return False
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        try:
+            return max(0.0, time.time() - (self.path / "spec.json").stat().st_mtime)
+        except FileNotFoundError:
+            return 0.0
+
     def result(self) -> Result | None:
         """Return how it ended; None while it runs. A worker that died without a word is a failure that another attempt may mend."""
         result = self._read_result()

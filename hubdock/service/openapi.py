@@ -52,7 +52,8 @@ SCHEMAS: dict[str, Any] = {
     "Plan": _object(
         {
             "repo": _TEXT, "ref": _TEXT, "ref_kind": {"enum": ["branch", "tag"]}, "commit": _TEXT, "tree": _TEXT, "new_branch": _TEXT,
-            "ready": {"type": "boolean"}, "seconds": _NUMBER, "parts": _list(_ref("Part")), "notices": _list(_TEXT), "source": _ref("Source"),
+            "ready": {"type": "boolean"}, "seconds": {**_NUMBER, "description": "until all is made, from past builds; null: not known"},
+            "launch_seconds": {**_NUMBER, "description": "the launch, from past ones"}, "total_seconds": {**_NUMBER, "description": "the whole start"}, "parts": _list(_ref("Part")), "notices": _list(_TEXT), "source": _ref("Source"),
         }
     ),
     "Build": _object(

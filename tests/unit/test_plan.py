@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hubdock.core.estimate import Estimate
 from hubdock.core.plan import Part, Plan, State, explain_change, find_tensorflow_notice
 from hubdock.core.recipe import Recipe
 from hubdock.core.requirements import parse_requirements
@@ -39,6 +41,20 @@ def test_ready_and_seconds(parts: list[Part], ready: bool, seconds: float | None
     assert (made.ready, made.seconds) == (ready, seconds)
 
 
+@pytest.mark.parametrize(
+    ("parts", "launch", "total"),
+    [
+        ([], Estimate(4.0, 7), Estimate(4.0, 7)),
+        ([], Estimate(), Estimate()),
+        ([Part("environment", State.BUILD, "k", (), 30.0, 3), Part("image", State.BUILD, "k", (), 2.0, 9)], Estimate(4.0, 7), Estimate(36.0, 3)),
+        ([Part("image", State.BUILD, "k", (), 2.0, 9)], Estimate(), Estimate(2.0, 9)),
+        ([Part("environment", State.BUILD, "k"), Part("image", State.BUILD, "k", (), 2.0, 9)], Estimate(4.0, 7), Estimate()),
+    ],
+)
+def test_the_whole_start(parts: list[Part], launch: Estimate, total: Estimate) -> None:
+    assert replace(plan(*parts), launch=launch).total == total
+
+
 def test_json_form() -> None:
     made = Plan(
         "https://a.org/x", "main", "branch", "c" * 40, "t" * 40, "try",
@@ -46,7 +62,7 @@ def test_json_form() -> None:
         ("a notice",),
     )  # fmt: skip
     assert json.loads(json.dumps(made.as_dict())) == {
-        "repo": "https://a.org/x", "ref": "main", "ref_kind": "branch", "commit": "c" * 40, "tree": "t" * 40, "new_branch": "try", "ready": False, "seconds": None,
+        "repo": "https://a.org/x", "ref": "main", "ref_kind": "branch", "commit": "c" * 40, "tree": "t" * 40, "new_branch": "try", "ready": False, "seconds": None, "launch_seconds": None, "total_seconds": None,
         "parts": [
             {"name": "environment", "state": "build", "key": "k", "reasons": ["requirements.txt: + six"], "seconds": 12.5, "samples": 3},
             {"name": "data", "state": "build", "key": "d", "reasons": ["not in the store"], "size": 0},
