@@ -19,7 +19,7 @@ from hubdock.core.yamlfile import load_yaml
 
 _ENDINGS = (b".dvc", b"\tdvc.lock", b"/dvc.lock", b"\tdvc.yaml", b"/dvc.yaml", b"\t.dvc/config", b"/.dvc/config")
 MAX_OUTS = 100_000
-_TEMPLATE = re.compile(r"\$\{[^}]*\}")
+TEMPLATE = re.compile(r"\$\{[^}]*\}")
 
 
 @dataclass(frozen=True, order=True)
@@ -127,13 +127,13 @@ def _parse_lock(path: str, blobs: Mapping[str, bytes], notices: list[str]) -> li
         if definition is None or not isinstance(outs, list):
             continue
         wdir = str(definition.get("wdir") or ".")
-        if _TEMPLATE.search(wdir):
+        if TEMPLATE.search(wdir):
             notices.append(f"{pipeline_path}: the outputs of {name} are not fetched, for its wdir is a template. Run `dvc pull` in the server.")
             continue
         options = _find_options(definition)
         for out in (out for out in outs if isinstance(out, dict)):
             target = str(out.get("path", ""))
-            whole = {**next((said for parts, said in options if _fits(parts, posixpath.normpath(target))), {}), **out}
+            whole = {**next((said for parts, said in options if fits(parts, posixpath.normpath(target))), {}), **out}
             if _is_cached(path, whole, notices):
                 kept.append({**whole, "path": posixpath.join(wdir, target)})
     return kept
@@ -148,7 +148,7 @@ def _find_definition(declared: dict[Any, Any], name: str) -> dict[str, Any] | No
     items = definition.get("foreach")
     if items is None:
         return definition
-    plain = isinstance(items, (list, dict)) and all(type(i) in {str, int} and not _TEMPLATE.search(str(i)) for i in items)
+    plain = isinstance(items, (list, dict)) and all(type(i) in {str, int} and not TEMPLATE.search(str(i)) for i in items)
     if plain and item not in {str(i) for i in items}:
         return None
     inner = definition.get("do")
@@ -163,11 +163,11 @@ def _find_options(definition: dict[str, Any]) -> list[tuple[list[str], dict[str,
         for item in items if isinstance(items, list) else []:
             for path, options in item.items() if isinstance(item, dict) else ():
                 kept = {name: options[name] for name in ("cache", "push", "remote") if name in options} if isinstance(options, dict) else {}
-                found.append((_TEMPLATE.split(posixpath.normpath(str(path))), kept))
+                found.append((TEMPLATE.split(posixpath.normpath(str(path))), kept))
     return sorted(found, key=lambda pair: len(pair[0]))
 
 
-def _fits(parts: list[str], path: str) -> bool:
+def fits(parts: list[str], path: str) -> bool:
     """True if a path consists of these parts with anything between them."""
     if len(parts) == 1:
         return path == parts[0]
