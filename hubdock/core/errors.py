@@ -35,6 +35,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -42,14 +43,14 @@ class HubDockError(Exception):
     """Base of hubdock's errors.
 
     ``field`` names the form field or option at fault, ``file`` (relative to the repository) and ``line`` (from 1) the place in the
-    repository. All three may be None.
+    repository. All three may be None. ``near`` are values that the field may have meant.
     """
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
 
     def __init__(
-        self, message: str, detail: str = "", *, field: str | None = None, file: str | None = None, line: int | None = None
+        self, message: str, detail: str = "", *, field: str | None = None, file: str | None = None, line: int | None = None, near: Sequence[str] = ()
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -57,6 +58,7 @@ class HubDockError(Exception):
         self.field = field
         self.file = file
         self.line = line
+        self.near = tuple(near)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
@@ -71,7 +73,7 @@ class HubDockError(Exception):
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form that the API, the worker's result file and `from_dict` share. It never holds ``detail``."""
         values = {"code": self.code, "status": self.status, "message": self.message}
-        places = {"field": self.field, "file": self.file, "line": self.line}
+        places = {"field": self.field, "file": self.file, "line": self.line, "near": list(self.near) or None}
         return values | {name: value for name, value in places.items() if value is not None}
 
 
@@ -273,5 +275,5 @@ def from_dict(values: dict[str, Any]) -> HubDockError:
     kind = _all_errors(HubDockError).get(str(values.get("code")), HubDockError)
     line = values.get("line")
     return kind(
-        str(values.get("message", "")), field=values.get("field"), file=values.get("file"), line=line if isinstance(line, int) else None
+        str(values.get("message", "")), field=values.get("field"), file=values.get("file"), line=line if isinstance(line, int) else None, near=values.get("near") or ()
     )

@@ -240,4 +240,4 @@ def _make_not_found(remote: Remote, name: str) -> RefNotFound:
         return RefNotFound(f"{name} looks like a commit. Give a branch or a tag; `git push origin {name[:12]}:refs/heads/NAME` makes one.", field="ref")
     near = find_near(name, known)
     hint = f" Did you mean {', '.join(near)}?" if near else f" It has {', '.join(known[:5])}{' …' if len(known) > 5 else ''}."
-    return RefNotFound(f"{remote.repo.short} has no branch or tag {name}.{hint}", field="ref")
+    return RefNotFound(f"{remote.repo.short} has no branch or tag {name}.{hint}", field="ref", near=near or known[:5])

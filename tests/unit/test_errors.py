@@ -20,14 +20,14 @@ KINDS = all_kinds()
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_travels_whole_but_for_its_detail(kind: type[HubDockError]) -> None:
-    error = kind("Say what to do.", "for the log: pa55word", field="repo", file="env/dev.txt", line=3)
+    error = kind("Say what to do.", "for the log: pa55word", field="repo", file="env/dev.txt", line=3, near=["main"])
     values = json.loads(json.dumps(error.as_dict()))
     assert values == {
-        "code": kind.code, "status": kind.status, "message": "Say what to do.", "field": "repo", "file": "env/dev.txt", "line": 3,
+        "code": kind.code, "status": kind.status, "message": "Say what to do.", "field": "repo", "file": "env/dev.txt", "line": 3, "near": ["main"],
     }  # fmt: skip
     back = from_dict(values)
     assert type(back) is kind
-    assert (back.message, back.detail, back.field, back.file, back.line, back.as_dict()) == ("Say what to do.", "", "repo", "env/dev.txt", 3, values)
+    assert (back.message, back.detail, back.field, back.file, back.line, back.near, back.as_dict()) == ("Say what to do.", "", "repo", "env/dev.txt", 3, ("main",), values)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
