@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -79,6 +80,16 @@ class Builds:
             times = [seconds for build in waiting for _, seconds in build.queue.values() if seconds]
             expected = f" in about {format_seconds(min(times))}" if times else " in some minutes"
             raise QueueFull(f"The queue is full: {len(waiting)} builds wait. Try again{expected}. What is ready starts at once all the same.")
+
+    async def foresee(self, a: Assembly, user: str) -> tuple[int, float | None]:
+        """Return the place in the queue that a start would have now (0: none waits before it), and the seconds that this takes, None if not known."""
+        worst: tuple[int, float | None] = (0, 0.0)
+        for kind, key in self._find_keys(a):
+            position = self.runner.queues[kind].foresee(user) if a.needs(kind) and not self.runner.is_known(kind, key) else 0
+            if position > worst[0]:
+                seconds, _ = await self.in_thread(self.database.estimate, kind)
+                worst = position, seconds * math.ceil(position / self.runner.queues[kind].places) if seconds else None
+        return worst
 
     def find_waiting(self, kind: str, key: str) -> list[Build]:
         """Return the builds that wait for a task, or will."""
@@ -186,7 +197,7 @@ class Builds:
         if not build.assembly.needs("base"):
             return
         reference = build.assembly.base_reference
-        await self.runner.do(build, "base", build.assembly.base_key, specs.make_base_spec(self.settings, reference))
+        await self.runner.do(build, "base", build.assembly.base_key, specs.make_base_spec(self.settings, reference, build.assembly.base_digest))
         build.assembly = await self.in_thread(self.planner.refresh, build.assembly)
         if build.assembly.needs("base"):
             raise BuildError(f"The base image {reference} changed while it was looked into. Start again.")

@@ -87,6 +87,15 @@ class FairQueue:
         kept = self.free == 1 and self.places > 1 and self.running[ticket.owner] > 0
         return None if kept else ticket
 
+    def foresee(self, user: str) -> int:
+        """Return the position that a task of this user would have if it came now; 0: it would not wait."""
+        ticket = Ticket(lambda: [user], next(self._numbers), lambda _: None)
+        self.waiting.append(ticket)
+        try:
+            return 0 if self._next() is ticket else self.order().index(ticket) + 1
+        finally:
+            self.waiting.remove(ticket)
+
     def order(self) -> list[Ticket]:
         """Return the waiting tasks in the order in which they get a place, if nobody else comes."""
         running, left, order = Counter(self.running), self._list_wanted(), []
