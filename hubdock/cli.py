@@ -35,7 +35,7 @@ Repo = Annotated[str, typer.Argument(metavar="REPO", help="Address of the reposi
 Ref = Annotated[str, typer.Argument(metavar="REF", help="Branch or tag.")]
 NewBranch = Annotated[str, typer.Option("--new-branch", metavar="NAME", help="Start a new branch of this name from REF.")]
 GPU = Annotated[int, typer.Option("--gpu", metavar="N", min=0, help="How many GPUs: chooses the base image for them.")]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Renew the packages that are not pinned to one version.")]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Take the newest base image, and renew the packages that are not pinned to one version.")]
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from hubdock.core.asker import LOCAL
@@ -49,13 +48,7 @@ def find_user() -> str:
 def make_plan(settings: HubDock, options: Options, rebuild: bool) -> Assembly:
     """Return the plan of a choice, in this thread: it can be interrupted anywhere. Raises HubDockError."""
     database = Database(settings.database_url)
-    assembly = Planner(settings, database, TaskStore(settings.state)).plan(options, LOCAL, rebuild=rebuild)
-    recipe = assembly.source.recipe
-    if rebuild and (recipe.pinned or recipe.kind == "none"):
-        plan = assembly.plan
-        notice = "Every package is pinned to one version: there is nothing to renew."
-        return replace(assembly, plan=replace(plan, notices=(*plan.notices, notice)))
-    return assembly
+    return Planner(settings, database, TaskStore(settings.state)).plan(options, LOCAL, rebuild=rebuild)
 
 
 def quiet_logs(verbose: bool) -> None:

@@ -31,7 +31,7 @@ WIDTH = 140
 KINDS = {"Unicode": "Text", "Int": "Whole number", "Float": "Number", "Bool": "True or False", "List": "List", "Dict": "Dictionary"}
 GROUPS: dict[str, tuple[str, ...]] = {
     "Where things are": ("state_dir", "db_url", "volume_prefix"),
-    "Repositories": ("allowed_hosts", "allowed_repos", "git_credentials", "git_timeout", "max_repo_size"),
+    "Repositories": ("allowed_hosts", "allowed_repos", "catalogue", "free_choice", "git_credentials", "git_timeout", "max_repo_size"),
     "Base images": ("base_image", "gpu_base_image", "base_images", "base_refresh"),
     "Packages": ("requirements_paths", "package_max_age", "index_url", "extra_index_urls", "index_credentials", "allowed_indexes", "smoke_test"),
     "Network": ("proxies", "extra_ca_certificates"),

@@ -39,6 +39,18 @@ def _shorten(repository: str) -> str:
     return repository.removeprefix("library/")
 
 
+def find_newer(reference: str, inspection: Mapping[str, Any] | None) -> str:
+    """Return the digest of another image that a tag stands for by now, else the empty string. Only an image from a registry is asked for.
+
+    Raises RegistryUnavailable.
+    """
+    known = find_digests(inspection or {}, reference)
+    if not known or "@" in reference:
+        return ""
+    digest = ask_digest(reference)
+    return "" if digest in known else digest
+
+
 def ask_digest(reference: str) -> str:
     """Return the digest that a tag stands for now: one question to its registry, which brings no layer. Raises RegistryUnavailable."""
     unknown = f"The registry does not say what {reference} stands for."

@@ -56,7 +56,7 @@ class Assembly:
     """One start, planned. The keys are None while its base image was not looked into yet; until then ``rebuild`` says that packages are to be
     renewed. ``renews`` names the environment's epoch, if that is to be remembered once everything is made.
 
-    ``base_key`` is the key of the task that prepares its base, ``prepared`` the tag that this leaves.
+    ``base_key`` is the key of the task that prepares its base (``base_digest``: a newer one, of its registry), ``prepared`` the tag that this leaves.
     """
 
     options: Options
@@ -66,6 +66,7 @@ class Assembly:
     plan: Plan
     base_reference: str
     base_key: str = ""
+    base_digest: str = ""
     base: BaseImage | None = None
     prepared: str = ""
     environment: EnvironmentInputs | None = None

@@ -67,12 +67,11 @@ class BaseRefresher:
         row = self.database.read_base(reference)
         if row is None or time.time() - row.checked < self.settings.base_refresh or "@" in reference:
             return ""
-        known = registry.find_digests(docker.inspect_image(reference) or {}, reference)
-        if not known:
-            return ""
-        digest = registry.ask_digest(reference)
-        if digest in known:
-            self.database.confirm_base(reference)
+        inspection = docker.inspect_image(reference)
+        digest = registry.find_newer(reference, inspection)
+        if not digest:
+            if registry.find_digests(inspection or {}, reference):
+                self.database.confirm_base(reference)
             return ""
         latest = self.tasks.latest("base", make_base_key(self.settings, reference))
         return "" if latest is not None and latest.running() else digest  # a start prepares the known one: its turn comes next

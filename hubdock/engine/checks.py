@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def check_settings(settings: HubDock) -> None:
     """Raise ConfigError for the first setting that would fail later."""
     try:
-        _ = settings.policy, settings.limits.apply(Resources())
+        _ = settings.policy, settings.entries, settings.limits.apply(Resources())
         parse_bytes(settings.disk_budget, "disk_budget")
     except ConfigError:
         raise
@@ -27,6 +27,8 @@ def check_settings(settings: HubDock) -> None:
         raise ConfigError(f"HubDock limits, default_resources and disk_budget: {error.message}") from error
     if not settings.base_image:
         raise ConfigError("HubDock.base_image is empty. Name an image, such as a dated tag of quay.io/jupyter/tensorflow-notebook.")
+    if not settings.free_choice and not settings.catalogue:
+        raise ConfigError("HubDock.free_choice is off, and HubDock.catalogue is empty: nothing could be started. List a repository.")
     for entry in settings.git_credentials:
         _check_origin("git_credentials", entry, {"origin", "username", "password_file", "key_file", "users", "groups"}, {"password_file", "key_file"})
         _check_people(entry)

@@ -11,8 +11,9 @@ from traitlets.config import Config, Configurable
 from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
 from hubdock.core.asker import Asker
+from hubdock.core.catalogue import Entry, check_choice, parse_catalogue
 from hubdock.core.errors import ConfigError
-from hubdock.core.repo import RepoPolicy, make_policy
+from hubdock.core.repo import RepoPolicy, RepoURL, make_policy
 from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
@@ -39,6 +40,13 @@ class HubDock(Configurable):
     ).tag(config=True)
     allowed_repos = List(
         Unicode(), help="""Repositories that may be started, as patterns over ``host/path``: ``github.com/team/*``. Default: all of the hosts."""
+    ).tag(config=True)
+    catalogue: List[Any] = List(
+        help="""Repositories that the page offers: addresses, or ``{"url": "https://github.com/team/digits", "title": "Digits", "description": "Handwriting,
+        by VGG"}``. People see those that they can read. Default: none.""",
+    ).tag(config=True)
+    free_choice = Bool(
+        True, help="""Start any repository that `allowed_hosts` and `allowed_repos` let in; ``False``: only those of the `catalogue`. Default: True."""
     ).tag(config=True)
     git_timeout = Float(
         60.0, min=1, help="""Seconds after which a git process is ended, and a fetch of data from DVC remotes that send nothing. Default: 60."""
@@ -195,6 +203,17 @@ class HubDock(Configurable):
     def policy(self) -> RepoPolicy:
         """The lists of hosts and repositories."""
         return make_policy(self.allowed_hosts, self.allowed_repos)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The catalogue."""
+        return parse_catalogue(self.catalogue, self.policy)
+
+    def check_choice(self, repo: RepoURL) -> None:
+        """Raise RepoNotAllowed for what nobody may choose here."""
+        self.policy.check(repo)
+        if not self.free_choice:
+            check_choice(repo, self.entries, self.free_choice)
 
     @property
     def limits(self) -> Limits:

@@ -42,13 +42,14 @@ class Engine:
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
         self.bases = BaseRefresher(settings, self.database, self.tasks)
 
-    async def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+    async def plan(self, options: Options, asker: Asker, **kwargs: bool) -> Assembly:
         """Return the plan of a choice (`Planner.plan`)."""
         with space.noticed():
-            return await self.builds.remotes.ask(options.repo.origin, self.planner.plan, options, asker, new_must_be_new=new_must_be_new, rebuild=rebuild)
+            return await self.builds.remotes.ask(options.repo.origin, self.planner.plan, options, asker, **kwargs)
 
     async def list_branches(self, repo: RepoURL, asker: Asker) -> RemoteRefs:
         """Return the branches and tags of a repository, as they are now. Raises ResolveError's children if this person may not read it."""
+        self.settings.check_choice(repo)
         return await self.builds.remotes.ask(repo.origin, lambda: git.list_branches(self.planner.reader.make_remote(repo, asker)))
 
     async def ensure(self, assembly: Assembly, user: str, server: str = "") -> Build:

@@ -15,7 +15,7 @@ from functools import partial
 
 from hubdock.core.asker import Asker
 from hubdock.core.contract import BaseImage, check_roots
-from hubdock.core.errors import HubDockError, InvalidRef, RecipeError
+from hubdock.core.errors import HubDockError, InvalidRef, RecipeError, RegistryUnavailable
 from hubdock.core.estimate import find_remaining
 from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
 from hubdock.core.naming import make_data_volume, make_tag
@@ -27,7 +27,7 @@ from hubdock.core.repo import parse_repo_url
 from hubdock.core.requirements import LineKind, RequirementLine, pin_git, split_git
 from hubdock.core.source import Source
 from hubdock.core.text import redact
-from hubdock.drivers import docker, git
+from hubdock.drivers import docker, git, registry
 from hubdock.drivers.certificates import read_certificates
 from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, make_environment_inputs
 from hubdock.engine.config import HubDock
@@ -52,13 +52,14 @@ class Planner:
         self.reader = Reader(settings, database)
         self.estimates = Estimates(database)
 
-    def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False) -> Assembly:
+    def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False, preview: bool = False) -> Assembly:
         """Return the plan of a person's choice, made with what they may read.
 
         ``new_must_be_new`` refuses a new branch whose name the remote has already; otherwise that branch is started, which is what a restart of
-        a pushed hypothesis means. ``rebuild`` renews packages that are not pinned. Raises RequestError, ResolveError, RecipeError and
+        a pushed hypothesis means. ``rebuild`` takes the newest base and renews packages that are not pinned. A ``preview`` is looked at, not started. Raises RequestError, ResolveError, RecipeError and
         BackendError.
         """
+        self.settings.check_choice(options.repo)
         options = replace(options, resources=self.settings.limits.apply(options.resources))
         remote = self.reader.make_remote(options.repo, asker)
         ref, taken = git.resolve_ref(remote, options.ref, options.new_branch)
@@ -75,12 +76,14 @@ class Planner:
         reference = self.reader.find_base_reference(source.recipe, options.resources.gpu)
         base_key = make_base_key(self.settings, reference)
         base, prepared = self._find_base(reference, base_key)
-        notices += [*source.recipe.notices, *source.data.notices]
+        newer, told = self._find_newer(reference, source.recipe) if rebuild and base else ("", [])
+        base, prepared = (None, "") if newer else (base, prepared)
+        notices += [*source.recipe.notices, *source.data.notices, *told]
         if source.recipe.kind == "none":
             notices.append("No requirements were found: the base image is used as it is.")
         plan = Plan(options.repo.url, options.ref, ref.kind, ref.commit, source.tree, options.new_branch, notices=tuple(notices))
-        assembly = Assembly(options, remote, ref, source, plan, reference, base_key, base, prepared, dataset=dataset, rebuild=rebuild, asker=asker)
-        return self._add_parts(self._add_keys(assembly))
+        assembly = Assembly(options, remote, ref, source, plan, reference, base_key, newer, base, prepared, dataset=dataset, rebuild=rebuild, asker=asker)
+        return self._add_parts(self._add_keys(assembly), preview)
 
     def refresh(self, a: Assembly) -> Assembly:
         """Return the assembly as it is now, without asking the remote again: after a base was prepared, or a part was made."""
@@ -123,6 +126,14 @@ class Planner:
         if found is not None and found["Id"] != base.image_id:
             return None, ""
         return base, row.prepared
+
+    def _find_newer(self, reference: str, recipe: Recipe) -> tuple[str, list[str]]:
+        """Return what a rebuild would bring: the digest of a newer base, or the empty string; and what there is to say about it."""
+        told = ["Every package is pinned to one version: there is nothing to renew."] if recipe.pinned or recipe.kind == "none" else []
+        try:
+            return registry.find_newer(reference, docker.inspect_image(reference)), told
+        except RegistryUnavailable as error:
+            return "", [*told, f"{error.message} The base image is used as it is known."]
 
     def _add_keys(self, a: Assembly) -> Assembly:
         if a.base is None:
@@ -179,8 +190,8 @@ class Planner:
 
     # --- parts ---
 
-    def _add_parts(self, a: Assembly) -> Assembly:
-        self.reader.usage.record_start(a)  # before anything is looked up: what is found from here on is not removed
+    def _add_parts(self, a: Assembly, preview: bool = False) -> Assembly:
+        self.reader.usage.record_start(a, preview)  # before anything is looked up: what is found from here on is not removed
         parts = [*self._image_parts(a), self._data_part(a)]
         parts = [self._base_part(a, parts), *parts]
         launch = self.estimates.estimate(LAUNCH, a)
@@ -193,7 +204,8 @@ class Planner:
     def _base_part(self, a: Assembly, parts: Sequence[Part]) -> Part:
         """Return the base's part. Whether its image is still here is asked only where an environment is built on it, or data fetched with it."""
         if a.base is None:
-            return self._pending(a, "base", a.base_key, (f"{a.base_reference} is new here, or changed",))
+            reason = f"{a.base_reference} is another image by now" if a.base_digest else f"{a.base_reference} is new here, or changed"
+            return self._pending(a, "base", a.base_key, (reason,))
         needed = any(part.name in {"environment", "data"} and part.state in {State.BUILD, State.RUNNING} for part in parts)
         if needed and docker.inspect_image(a.prepared) is None:
             return self._pending(a, "base", a.base_key, ("not here any more",))

@@ -70,10 +70,13 @@ class Usage:
         self.database = database
         self._told: dict[object, float] = {}
 
-    def record_start(self, a: Assembly) -> None:
-        """Record that a start is about to look for its keys, or to launch them. Said twice within a minute it is written once."""
+    def record_start(self, a: Assembly, preview: bool = False) -> None:
+        """Record that a start is about to look for its keys, or to launch them. Said twice within a minute it is written once.
+
+        A ``preview`` uses the keys, but makes no hypothesis: its new branch's name may be half typed.
+        """
         head = (a.remote.repo.canonical, a.hypothesis, a.image.key if a.image else "")
-        if self._is_told((head, a.dataset and a.dataset.inputs.key)):
+        if self._is_told((head, a.dataset and a.dataset.inputs.key, preview)):
             return
         keys = list_keys(a)
         now = time.time()
@@ -81,13 +84,15 @@ class Usage:
         def work(session: Session) -> None:
             for (kind, key), needs in keys.items():
                 session.merge(UseRow(kind=kind, key=key, used=now, needs=json.dumps(needs)))
+            if preview:
+                return
             row = session.get(HeadRow, head[:2]) or HeadRow(repo=head[0], branch=head[1], image="", used=now, missing=None)
             row.image, row.used = head[2] or row.image, now
             row.missing = (row.missing or now) if a.options.new_branch else None  # the remote was asked a moment ago
             session.merge(row)
 
         self.database.write(work)
-        self._told[(head, a.dataset and a.dataset.inputs.key)] = time.monotonic()
+        self._told[(head, a.dataset and a.dataset.inputs.key, preview)] = time.monotonic()
 
     def record(self, keys: Iterable[Identity], when: float | None = None) -> None:
         """Record that keys are used, now or at another time; what they stand on stays as it was."""

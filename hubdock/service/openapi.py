@@ -39,7 +39,7 @@ OPTIONS = {
 SCHEMAS: dict[str, Any] = {
     "Options": {**_object(OPTIONS, ["repo", "ref"]), "additionalProperties": False},
     "Error": _object(
-        {"error": _object({"code": _TEXT, "status": {"type": "integer"}, "message": _TEXT, "field": _TEXT, "file": _TEXT, "line": {"type": "integer"}}, ["code", "status", "message"])}
+        {"error": _object({"code": _TEXT, "status": {"type": "integer"}, "message": _TEXT, "field": _TEXT, "file": _TEXT, "line": {"type": "integer"}, "near": {**_list(_TEXT), "description": "values that the field may have meant"}}, ["code", "status", "message"])}
     ),
     "Part": _object(
         {

@@ -107,7 +107,7 @@ def test_every_setting_says_what_it_means_and_its_default(kind: type[Configurabl
 
 
 def test_there_are_few_settings() -> None:
-    assert 30 <= len(SETTINGS) <= 50
+    assert 30 <= len(SETTINGS) <= 55
 
 
 DEFAULTS = {  # where the words of the help can be compared

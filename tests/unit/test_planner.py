@@ -27,6 +27,7 @@ from hubdock.core.errors import (
     InvalidOption,
     InvalidRef,
     RecipeError,
+    RegistryUnavailable,
     RepoNotAllowed,
 )
 from hubdock.core.events import Phase
@@ -419,6 +420,49 @@ def test_what_plan_says_of_a_rebuild_is_what_build_does(team: Team, engine: Empt
         done = planner.plan(options, LOCAL, rebuild=True)
         assert said.plan == done.plan and done.environment and done.environment.epoch == number
         remember_epoch(planner, done)
+
+
+def test_a_rebuild_takes_the_newest_base(team: Team, engine: EmptyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinned packages too stand on a base, which its registry may have renewed; a plan alone changes nothing."""
+    team.push({"requirements.txt": "six==1\n"})
+    planner = team.make_planner()
+    options = parse_options({"repo": team.url, "ref": "main"})
+    monkeypatch.setattr("hubdock.drivers.registry.find_newer", lambda reference, inspection: "sha256:" + "9" * 64)
+    known, renewed = (planner.plan(options, LOCAL, rebuild=rebuild) for rebuild in (False, True))
+    assert known.plan.part("base").state is State.READY
+    assert (renewed.base_digest, renewed.plan.part("base").state, renewed.plan.part("base").reasons) == ("sha256:" + "9" * 64, State.BUILD, ("base:1 is another image by now",))
+    assert renewed.plan.part("environment").state is State.BUILD
+    assert planner.plan(options, LOCAL) == known
+
+
+def test_a_rebuild_without_the_registry_says_so(team: Team, engine: EmptyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(reference: str, inspection: object) -> str:
+        raise RegistryUnavailable("The registry does not say what base:1 stands for.")
+
+    team.push({"requirements.txt": "six==1\n"})
+    monkeypatch.setattr("hubdock.drivers.registry.find_newer", fail)
+    told = team.make_planner().plan(parse_options({"repo": team.url, "ref": "main"}), LOCAL, rebuild=True).plan.notices
+    assert told == (
+        "Every package is pinned to one version: there is nothing to renew.", "The registry does not say what base:1 stands for. The base image is used as it is known.",
+    )  # fmt: skip
+
+
+def test_looking_at_a_plan_makes_no_hypothesis(team: Team, engine: EmptyEngine) -> None:
+    """A half typed name of a new branch is remembered nowhere, but what the plan found is in use."""
+    team.push({"requirements.txt": "six==1\n"})
+    planner = team.make_planner()
+    looked = planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "tr"}), LOCAL, preview=True)
+    usage = planner.reader.usage
+    assert looked.image and usage.list_heads() == {} and ("image", looked.image.key) in usage.read_all()
+    planner.plan(parse_options({"repo": team.url, "ref": "main", "new_branch": "try"}), LOCAL)
+    assert [branch for _, branch in usage.list_heads()] == ["try"]
+
+
+def test_only_what_is_listed_where_that_alone_may_be_chosen(team: Team, engine: EmptyEngine) -> None:
+    team.push({"README.md": "x"})
+    assert team.plan(team.make_planner(catalogue=[team.url], free_choice=False)).plan.commit
+    with pytest.raises(RepoNotAllowed, match="chosen from its list"):
+        team.plan(team.make_planner(catalogue=[f"{team.server.url}/git/other"], free_choice=False))
 
 
 def remember_epoch(planner: Planner, a: Assembly) -> None:
