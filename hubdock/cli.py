@@ -203,7 +203,7 @@ def logs(
         print_json([event.as_dict() for event in events])
         return
     for event in events:
-        if event.kind is not Kind.PROGRESS:
+        if event.kind not in {Kind.PROGRESS, Kind.STEP}:
             typer.echo(format_event(event))
 
 

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     """What an event tells."""
 
     PHASE = "phase"
+    STEP = "step"
     PROGRESS = "progress"
     LOG = "log"
     NOTICE = "notice"
@@ -41,6 +42,7 @@ class Event:
     """One event.
 
     ``part`` is what the event is about: ``base``, ``environment``, ``data``, ``image`` or the empty string for the whole start.
+    A step's ``message`` is its name, its ``phase`` `Phase.BUILDING` where it begins, and `Phase.READY` or `Phase.FAILED` where it ends.
     ``percent`` is 0 to 100 of that part, or None. ``time`` is seconds since the epoch. ``error`` is an error's `as_dict`, only beside
     `Phase.FAILED`.
     """

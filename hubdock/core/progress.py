@@ -68,6 +68,28 @@ def _is_text(text: str, error: json.JSONDecodeError) -> bool:
     return "\n" in text and not cut
 
 
+# What the steps of our own Dockerfiles do (`hubdock.core.dockerfile`), by a word in them. Their text holds keys, so it is another each time.
+_NAMES = (
+    ("install.py resolve", "resolve versions"), ("install.py wheels", "resolve and install packages"), ("install.py pinned", "install packages"),
+    ("install.py source", "build packages from source"), ("install.py dvc", "install DVC"), ("smoke.py", "try Jupyter and a kernel"),
+    ("apt-get install", "install Debian packages"), ("certificates.pem", "add certificates"), ("COPY --link", "copy files"), ("exporting", "write the image"),
+)  # fmt: skip
+
+
+def name_step(step: str) -> str:
+    """Return what a step of BuildKit does, in words that are the same for every build; empty for what nobody waits for."""
+    return next((words for mark, words in _NAMES if mark in step), "")
+
+
+def name_steps(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return seconds by step as seconds by `name_step`, those of one name together."""
+    found: dict[str, float] = {}
+    for step, taken in seconds.items():
+        if name := name_step(step):
+            found[name] = found.get(name, 0.0) + taken
+    return found
+
+
 @dataclass
 class Step:
     """One vertex of the solve. ``seconds`` is how long it took once completed, ``output`` the end of what it printed."""
@@ -107,9 +129,14 @@ class Solve:
 
     past: Mapping[str, float] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
+    known: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = name_steps(self.past)
 
     def feed(self, status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Take one status object in. Yield ("step", name) for each step that starts, ("log", text) for output, ("error", text)."""
+        """Take one status object in. Yield ("step", name) for each step that starts, ("done", name) or ("failed", name) where it ends, ("log", text)
+        for output, ("error", text)."""
         for vertex in status.get("vertexes") or []:
             yield from self._feed_vertex(vertex)
         for log in status.get("logs") or []:
@@ -140,6 +167,8 @@ class Solve:
         self.steps[digest] = step
         if step.error and not (known and known.error):
             yield "error", step.error
+        if step.started and step.completed and not step.cached and not (known and known.completed):
+            yield "failed" if step.error else "done", name
 
     @property
     def percent(self) -> float:
@@ -149,7 +178,7 @@ class Solve:
         return min(100.0, 100.0 * done / total) if total else 0.0
 
     def _weight(self, step: Step) -> float:
-        return 0.01 if step.cached else max(0.05, self.past.get(step.name, 1.0))
+        return 0.01 if step.cached else max(0.05, self.past.get(step.name, self.known.get(name_step(step.name), 1.0)))
 
     @property
     def durations(self) -> dict[str, float]:

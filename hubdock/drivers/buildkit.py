@@ -65,7 +65,7 @@ class Cancelled(Exception):
 
 
 Listener = Callable[[str, str, float], None]
-"""Called with ("step" or "log", text, percent so far)."""
+"""Called with ("step", "done", "failed" or "log", text, percent so far). The text is a step's name, or a line of output."""
 
 
 class Solver:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from hubdock.core.errors import BuildCancelled
 from hubdock.core.events import Event, Kind, Phase
+from hubdock.core.progress import name_step
 from hubdock.core.repo import parse_repo_url
 from hubdock.core.text import make_plain
 from hubdock.drivers.buildkit import BuildRequest, Cancelled, Solver
@@ -21,6 +22,7 @@ from hubdock.engine.tasks import Reporter
 GUEST = Path(__file__).parent.parent / "guest"
 _PROGRESS_EVERY = 0.2
 MAX_LOG = 64 * 1024 * 1024
+_STEP_PHASES = {"step": Phase.BUILDING, "done": Phase.READY, "failed": Phase.FAILED}
 
 
 @dataclass
@@ -82,11 +84,18 @@ class Work:
         finally:
             self.on_stop = lambda: None
 
+    def step(self, name: str, phase: Phase) -> None:
+        """Tell that a step begins or ends, if anybody waits for it."""
+        if name:
+            self.reporter.write(Event(Kind.STEP, time.time(), self.part, phase, name))
+
     def _listen(self, kind: str, text: str, percent: float) -> None:
+        if kind in _STEP_PHASES:
+            self.step(name_step(text), _STEP_PHASES[kind])
         if kind == "step":
             self.log(f"▸ {text}")
             self.progress(percent, text)
-        else:
+        elif kind == "log":
             self.log(text)
             self.progress(percent)
 

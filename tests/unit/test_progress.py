@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hubdock.core.progress import MAX_OBJECT, JSONStream, Solve, Step
+from hubdock.core.dockerfile import render_base, render_environment, render_image
+from hubdock.core.progress import MAX_OBJECT, JSONStream, Solve, Step, name_step, name_steps
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
@@ -114,7 +115,7 @@ def test_a_solve_from_start_to_end() -> None:
     ):
         told += list(solve.feed(status))
     assert told == [
-        ("step", "RUN x"), ("log", "hello\n"), ("log", ""), ("step", "COPY y"), ("log", "warning: old syntax\n"), ("log", "warning: hello\n"),
+        ("step", "RUN x"), ("log", "hello\n"), ("log", ""), ("done", "RUN x"), ("step", "COPY y"), ("log", "warning: old syntax\n"), ("log", "warning: hello\n"),
     ]  # fmt: skip
     found = {digest: (step.name, step.started, step.completed, step.cached, step.error) for digest, step in solve.steps.items()}
     assert found == {"a": ("FROM base", T0, T0, True, ""), "b": ("RUN x", T0, T3, False, ""), "c": ("COPY y", T3, "", False, "")}
@@ -125,7 +126,8 @@ def test_a_solve_from_start_to_end() -> None:
 def test_a_step_is_told_once() -> None:
     solve = Solve()
     told = [*solve.feed(vertex("a", "RUN", started=T0)), *solve.feed(vertex("a", "RUN", started=T0)), *solve.feed(vertex("a", "RUN", completed=T1))]
-    assert told == [("step", "RUN")]
+    assert told == [("step", "RUN"), ("done", "RUN")]
+    assert list(solve.feed(vertex("a", "RUN", completed=T1))) == []
     assert solve.steps["a"].seconds == 1.25
 
 
@@ -136,6 +138,28 @@ def test_percent_is_weighed_by_the_last_time() -> None:
     assert solve.percent == pytest.approx(10.0)
     list(solve.feed(vertex("l", "long", started=T0, completed=T1)))
     assert solve.percent == pytest.approx(100.0)
+
+
+def test_steps_are_weighed_by_what_they_do_where_their_text_changes() -> None:
+    past = {"[packages 1/1] RUN --mount=id=hubdock-source-aaa install.py source /x": 9.0, "exporting to image": 1.0, "[internal] load": 5.0}
+    assert name_steps(past) == {"build packages from source": 9.0, "write the image": 1.0}
+    solve = Solve(past=past)
+    list(solve.feed(vertex("a", "[packages 1/1] RUN --mount=id=hubdock-source-bbb install.py source /x", started=T0)))
+    list(solve.feed(vertex("b", "exporting to image", started=T0, completed=T1)))
+    assert solve.percent == pytest.approx(10.0)
+
+
+def test_every_step_that_people_wait_for_has_a_name() -> None:
+    common = {"user": "1000", "workdir": "/x", "install": True, "cache": "c", "private_cache": "p", "secrets": [], "env": {}, "labels": {}}
+    texts = [
+        render_environment("b", apt=["gcc"], from_source=True, smoke=True, project="/x", **common), render_environment("b", apt=[], from_source=False, **common),
+        render_base("b", user="u", dvc=["dvc"], apt=["git-lfs"], certificates=True, labels={}), render_image("e", workspace="/w", labels={}),
+    ]  # fmt: skip
+    steps = [line for text in texts for line in text.split("\n") if line.startswith(("RUN --", "COPY --link"))]
+    assert {name_step(step) for step in steps} == {
+        "install Debian packages", "resolve versions", "install packages", "build packages from source", "resolve and install packages", "try Jupyter and a kernel",
+        "add certificates", "install DVC", "copy files",
+    }  # fmt: skip
 
 
 def test_cached_steps_count_for_almost_nothing() -> None:
@@ -159,6 +183,7 @@ def test_the_step_that_failed_is_not_one_that_was_cancelled_with_it() -> None:
         {"digest": "a", "name": "RUN slow", "started": T0, "error": "process … : context canceled"},
         {"digest": "b", "name": "RUN bad", "started": T0, "completed": T1, "error": "exit code: 1"},
     ]}))  # fmt: skip
+    assert ("failed", "RUN bad") in told
     assert [text for kind, text in told if kind == "error"] == ["process … : context canceled", "exit code: 1"]
     assert solve.failed is not None and solve.failed.name == "RUN bad"
     assert solve.durations == {}
