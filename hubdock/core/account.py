@@ -31,14 +31,14 @@ class Account:
         self._queued: dict[str, str] = {}
         self._reached = 0.0
 
-    def plan(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Take in a plan's parts in their JSON form."""
+    def plan(self, parts: Sequence[Mapping[str, Any]], now: float = 0.0) -> None:
+        """Take in a plan's parts in their JSON form, made at ``now``. Of a part that ran already they tell the seconds that were left."""
         for part in parts:
             name, state = part["name"], part["state"]
             if state == "none" or name not in TITLES:
                 continue
             stage = self._stage(name)
-            stage.expected = part.get("seconds")
+            stage.expected, stage.joined = part.get("seconds"), now if state == "running" else None
             if stage.state in {StageState.WAITING, StageState.READY}:
                 stage.state = StageState.READY if state == "ready" else StageState.WAITING
 

@@ -14,8 +14,12 @@
     │   └── RepoUnreachable           502
     ├── RecipeError                   422   what the repository says (file, line)
     ├── BuildError                    422   the failing step and its last lines
+    │   ├── UnsatisfiableError              the requirements contradict each other, or ask for what is not there
+    │   ├── PackageFailed                   a package that is built from source
     │   ├── SmokeTestFailed
     │   ├── DataError                       a DVC output that can't be had
+    │   │   ├── DataNotFound
+    │   │   └── DataDenied
     │   ├── BuildTimeout              504
     │   ├── BuildCancelled            409
     │   ├── OutOfSpace                507
@@ -26,6 +30,7 @@
     │   └── GPUUnavailable
     ├── BackendError                  502   an engine, builder or registry that does not answer
     │   ├── BuilderUnavailable
+    │   ├── IndexUnavailable
     │   ├── ImageGone                       an image was removed between the plan and its use
     │   └── RegistryUnavailable
     └── ConfigError                   500   what the admin wrote; raised at startup
@@ -163,6 +168,18 @@ class BuildError(HubDockError):
     status = 422
 
 
+class UnsatisfiableError(BuildError):
+    """The requirements can't be installed together, or one names what the index does not have."""
+
+    code = "unsatisfiable"
+
+
+class PackageFailed(BuildError):
+    """A package could not be built from source, or would have to be where that is not allowed."""
+
+    code = "package_failed"
+
+
 class SmokeTestFailed(BuildError):
     """The environment was built, but Jupyter or its kernel does not work in it."""
 
@@ -173,6 +190,18 @@ class DataError(BuildError):
     """A DVC output could not be fetched."""
 
     code = "data_failed"
+
+
+class DataNotFound(DataError):
+    """The DVC remote does not have an object that the branch names."""
+
+    code = "data_not_found"
+
+
+class DataDenied(DataError):
+    """The DVC remote did not accept the hub's credentials, or wants some where the hub has none."""
+
+    code = "data_denied"
 
 
 class BuildTimeout(BuildError):
@@ -243,6 +272,12 @@ class BuilderUnavailable(BackendError):
     """The Docker Engine or BuildKit does not answer."""
 
     code = "builder_unavailable"
+
+
+class IndexUnavailable(BackendError):
+    """The package index does not answer, or not as an index does."""
+
+    code = "index_unavailable"
 
 
 class ImageGone(BackendError):

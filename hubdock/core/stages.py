@@ -65,7 +65,7 @@ class StepTime:
 @dataclass
 class Stage:
     """One stage. ``expected`` is None where nothing like it was measured; ``past`` is seconds by step; ``percent`` is set where the stage itself knows (bytes).
-    ``told`` is the percentage of the whole that was told beside a launch."""
+    ``told`` is the percentage of the whole that was told beside a launch. ``joined``: what is expected was left at that moment, for it ran already."""
 
     name: str
     state: StageState = StageState.WAITING
@@ -76,6 +76,7 @@ class Stage:
     percent: float | None = None
     steps: dict[str, StepTime] = field(default_factory=dict)
     told: int = 0
+    joined: float | None = None
 
     @property
     def weight(self) -> float:
@@ -89,7 +90,9 @@ class Stage:
 
     def begin(self, now: float, message: str = "") -> None:
         """It runs, or does something else from now on."""
-        self.state, self.message = StageState.RUNNING, message
+        if self.joined is not None and self.expected is not None:
+            self.expected += max(0.0, self.joined - now)
+        self.state, self.message, self.joined = StageState.RUNNING, message, None
         self.clock.start(now)
 
     def end(self, now: float, state: StageState, message: str = "") -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from hubdock.core.dvcconfig import is_literal
-from hubdock.core.errors import BackendError, ConfigError, DataError, OutOfSpace
+from hubdock.core.errors import BackendError, ConfigError, DataDenied, DataError, DataNotFound, OutOfSpace
 from hubdock.core.events import Phase
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import redact
@@ -21,6 +22,12 @@ from hubdock.engine.work import GUEST, Work
 _PROGRAM, _REQUEST = "/hubdock-fetch/fetch.py", "/hubdock-fetch/request.json"
 STORE_LABELS = {"hubdock.store": "data"}
 NAMED = 5
+# What S3, GCS, Azure, SSH and web servers say through DVC to somebody whom they don't let in.
+_DENIED = re.compile(
+    r"\(40[13]\)|\b40[13],|\b40[13] client error|unauthori[sz]ed|forbidden|access ?denied|permission denied|unable to locate credentials|invalid credentials|no credentials|InvalidAccessKeyId|"
+    r"SignatureDoesNotMatch|authentication failed|anonymous caller", re.I,
+)  # fmt: skip
+_TROUBLE = re.compile(r"\b50\d\b|\b30[1278]\b|redirect|reset|refused|timed? ?out|disconnected|certificate|name resolution|cannot connect", re.I)
 
 
 def run(work: Work) -> None:
@@ -97,11 +104,17 @@ def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Excep
             f"The data could not be fetched: {urls} sent nothing for {answer['silent']:g} s. Try again in a moment; what came so far is kept. If it stays so, "
             "tell an administrator.", text,
         )  # fmt: skip
+    denied = next((line for line in listener.lines if _DENIED.search(line)), "")
+    if denied:
+        return DataDenied(
+            f"The data could not be fetched: {urls} did not let the hub in. An administrator gives the hub its credentials (HubDock.dvc_remotes). DVC says: {denied[:300]}", text,
+        )  # fmt: skip
     if answer.get("missing"):
         count, names = answer["count"], answer["missing"][:NAMED]
         more = f" and {count - len(names)} more" if count > len(names) else ""
         source = next((out["source"] for out in spec["outs"] if f"{names[0]}/".startswith(f"{out['path']}/")), None)
-        return DataError(
+        kind = DataError if any(_TROUBLE.search(line) for line in listener.lines) else DataNotFound
+        return kind(
             f"{count} {'file' if count == 1 else 'files'} of the data could not be fetched from {urls}: {', '.join(names)}{more}. "
             f"If they were never pushed, run `dvc push` where they are. DVC says: {said[:300]}", text, file=source,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hubdock.core.dockerfile import GID, UID, render_environment
-from hubdock.core.errors import BackendError, BuildError, SmokeTestFailed
+from hubdock.core.errors import BuildError, IndexUnavailable, PackageFailed, SmokeTestFailed, UnsatisfiableError
 from hubdock.core.events import Phase
 from hubdock.core.naming import make_hash
 from hubdock.core.tree import TreeEntry
@@ -137,13 +137,13 @@ def _name_failure(spec: dict[str, Any], error: StepFailed, private: bool = False
     if error.exit_code == SMOKE_FAILED:
         return _name_smoke(spec, tail)
     if private:
-        return BuildError(f"A package has no wheel, and none may be built where the index needs a credential. {said}", detail, **where)
+        return PackageFailed(f"A package has no wheel, and none may be built where the index needs a credential. {said}", detail, **where)
     if error.exit_code in {UNSATISFIABLE, NEEDS_SOURCE}:
-        return BuildError(f"The requirements can't be installed together. {said}", detail, **where)
+        return UnsatisfiableError(f"The requirements can't be installed together. {said}", detail, **where)
     if error.exit_code == INDEX_FAILED:
-        return BackendError(f"The package index does not answer as it should. Try again in a moment. {said}", detail)
+        return IndexUnavailable(f"The package index does not answer as it should. Try again in a moment. {said}", detail)
     if error.exit_code == BUILD_FAILED:
-        return BuildError(f"A package could not be built from source. {said}", detail, **where)
+        return PackageFailed(f"A package could not be built from source. {said}", detail, **where)
     if error.exit_code == LOCK_FAILED:
         return BuildError(f"uv.lock can't be used. Run `uv lock` and commit the result. {said}", detail, **where)
     if "apt-get" in error.step:

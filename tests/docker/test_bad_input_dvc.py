@@ -55,7 +55,7 @@ def test_a_file_that_the_remote_lacks(faces: Faces, project: Project) -> None:
     project.write_all({"images/lost.txt": "never pushed"})
     project.dvc("add", "--quiet", "images")
     project.commit("forgot dvc push")
-    faces.refuse_build({"repo": project.url, "ref": "main"}, Refusal(422, "data_failed", ("could not be fetched from http://", "images", "run `dvc push`"), place="images.dvc"))
+    faces.refuse_build({"repo": project.url, "ref": "main"}, Refusal(422, "data_not_found", ("could not be fetched from http://", "images", "run `dvc push`"), place="images.dvc"))
 
 
 HOSTILE = CONFIG + "    endpointurl = https://evil.example.org\n    configpath = /etc/shadow\n    credentialpath = ../x\n"

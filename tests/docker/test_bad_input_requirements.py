@@ -63,7 +63,7 @@ def test_by_every_face(faces: Faces, project: Project, name: str) -> None:
 def test_what_the_resolver_finds_out(faces: Faces, project: Project, lines: list[str], place: str, words: tuple[str, ...]) -> None:
     """The resolver's own last words, and the line that they are about."""
     project.write_all({MAIN: make_requirements(*lines)}).commit()
-    faces.refuse_build({"repo": project.url, "ref": "main"}, Refusal(422, "build_failed", words, place=place))
+    faces.refuse_build({"repo": project.url, "ref": "main"}, Refusal(422, "unsatisfiable", words, place=place))
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_missing_file_is_named(hub: Hub, tracked: Project, server: Remote) -> No
     tracked.commit("forgot dvc push")
     answer = hub.service("POST", "builds", {"repo": tracked.url, "ref": "main"}).json()
     build = hub.wait_for(lambda: (b := hub.service("GET", f"builds/{answer['id']}").json())["phase"] in {"failed", "ready"} and b, 60, "the build ends")
-    assert build["phase"] == "failed" and build["error"]["code"] == "data_failed"
+    assert build["phase"] == "failed" and build["error"]["code"] == "data_not_found"
     assert "dvc push" in build["error"]["message"] and build["error"]["file"] == "images.dvc"
     plan = hub.service("POST", "plan", {"repo": tracked.url, "ref": "main"}).json()
     assert next(part for part in plan["parts"] if part["name"] == "data")["state"] == "build"

@@ -92,6 +92,15 @@ def test_words_about_what_is_left_are_honest() -> None:
     assert "not known yet" in unknown.as_dict(5)["left"]
 
 
+def test_what_ran_already_is_expected_from_its_beginning() -> None:
+    account = Account()
+    account.plan([{"name": "environment", "state": "running", "seconds": 12.0}], now=100.0)
+    account.take(phase(90, "environment", Phase.BUILDING))
+    assert account.as_dict(100)["left"] == "about 12 s left"
+    assert account.as_dict(118)["left"] == "about 0 s left" or account.as_dict(118)["left"] == "a few seconds left"
+    assert account.stages["environment"].expected == 22
+
+
 def test_data_is_told_by_its_bytes() -> None:
     account = Account()
     account.plan([{"name": "data", "state": "build"}])
