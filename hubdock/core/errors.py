@@ -84,143 +84,121 @@ class HubDockError(Exception):
 
 class RequestError(HubDockError):
     """The request is wrong: nothing was asked of any remote."""
-
     code = "bad_request"
     status = 400
 
 
 class InvalidRepoURL(RequestError):
     """The text is no repository address that hubdock accepts."""
-
     code = "invalid_repo_url"
 
 
 class InvalidRef(RequestError):
     """The text is no name that git allows for a branch or tag."""
-
     code = "invalid_ref"
 
 
 class InvalidOption(RequestError):
     """An option is unknown, of the wrong type, or over the admin's limit."""
-
     code = "invalid_option"
 
 
 class RepoNotAllowed(RequestError):
     """The admin's lists of hosts and repositories do not hold this one."""
-
     code = "repo_not_allowed"
     status = 403
 
 
 class WorkspaceNotFound(RequestError):
     """There is no such workspace, or it is somebody else's."""
-
     code = "workspace_not_found"
     status = 404
 
 
 class WorkspaceInUse(RequestError):
     """A server is on the workspace, or another has taken its place."""
-
     code = "workspace_in_use"
     status = 409
 
 
 class ResolveError(HubDockError):
     """The remote could not say which commit a name stands for."""
-
     code = "resolve_failed"
     status = 404
 
 
 class RefNotFound(ResolveError):
     """The repository has no such branch or tag."""
-
     code = "ref_not_found"
 
 
 class AccessDenied(ResolveError):
     """The repository does not exist, or this user may not read it: the two are told apart to nobody."""
-
     code = "repo_not_found"
 
 
 class RepoUnreachable(ResolveError):
     """The remote did not answer in time, refused the connection, or sent us elsewhere."""
-
     code = "repo_unreachable"
     status = 502
 
 
 class RecipeError(HubDockError):
     """A file of the repository can't be understood or is not supported."""
-
     code = "recipe_error"
     status = 422
 
 
 class BuildError(HubDockError):
     """A step of a build failed."""
-
     code = "build_failed"
     status = 422
 
 
 class UnsatisfiableError(BuildError):
     """The requirements can't be installed together, or one names what the index does not have."""
-
     code = "unsatisfiable"
 
 
 class PackageFailed(BuildError):
     """A package could not be built from source, or would have to be where that is not allowed."""
-
     code = "package_failed"
 
 
 class SmokeTestFailed(BuildError):
     """The environment was built, but Jupyter or its kernel does not work in it."""
-
     code = "smoke_test_failed"
 
 
 class DataError(BuildError):
     """A DVC output could not be fetched."""
-
     code = "data_failed"
 
 
 class DataNotFound(DataError):
     """The DVC remote does not have an object that the branch names."""
-
     code = "data_not_found"
 
 
 class DataDenied(DataError):
     """The DVC remote did not accept the hub's credentials, or wants some where the hub has none."""
-
     code = "data_denied"
 
 
 class BuildTimeout(BuildError):
     """The build ran past the admin's limit."""
-
     code = "build_timeout"
     status = 504
 
 
 class BuildCancelled(BuildError):
     """Somebody cancelled the build, and nobody else waited for it."""
-
     code = "build_cancelled"
     status = 409
 
 
 class OutOfSpace(BuildError):
     """The disk is full."""
-
     code = "out_of_space"
     status = 507
 
@@ -232,69 +210,58 @@ class OutOfSpace(BuildError):
 
 class OutOfMemory(BuildError):
     """A step was killed for the memory it took."""
-
     code = "out_of_memory"
 
 
 class LaunchError(HubDockError):
     """The server's container could not be started, ended at once, or never answered."""
-
     code = "launch_failed"
 
 
 class CapacityError(HubDockError):
     """There is no room now; later there may be."""
-
     code = "no_capacity"
     status = 503
 
 
 class QueueFull(CapacityError):
     """Too many builds wait already."""
-
     code = "queue_full"
 
 
 class GPUUnavailable(CapacityError):
     """All GPUs are taken."""
-
     code = "gpu_unavailable"
 
 
 class BackendError(HubDockError):
     """Something hubdock stands on does not answer. That never means that an image is missing."""
-
     code = "backend_unavailable"
     status = 502
 
 
 class BuilderUnavailable(BackendError):
     """The Docker Engine or BuildKit does not answer."""
-
     code = "builder_unavailable"
 
 
 class IndexUnavailable(BackendError):
     """The package index does not answer, or not as an index does."""
-
     code = "index_unavailable"
 
 
 class ImageGone(BackendError):
     """An image that was there when a start was planned was removed since. Starting again makes it anew."""
-
     code = "image_gone"
 
 
 class RegistryUnavailable(BackendError):
     """The registry does not answer, or does not let us in."""
-
     code = "registry_unavailable"
 
 
 class ConfigError(HubDockError):
     """The admin's configuration is wrong."""
-
     code = "config_error"
 
 
