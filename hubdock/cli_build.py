@@ -14,12 +14,12 @@ from hubdock.cli_plan import find_user, quiet_logs
 from hubdock.cli_progress import Watch
 from hubdock.core.naming import make_tag
 from hubdock.drivers import process
-from hubdock.drivers.docker import make_image_gone
+from hubdock.drivers.job import make_image_gone
 from hubdock.engine.assembly import Assembly
+from hubdock.engine.backend import open_backend
 from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
 from hubdock.engine.engine import Engine
-from hubdock.engine.planner import find_image
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.interrupt import Interrupted, listening
 
@@ -57,7 +57,7 @@ def build_here(settings: HubDock, assembly: Assembly, console: Console, verbose:
         raise Failed(build.error, watch.tail, build.identity, log, going_on)
     image = build.assembly.image
     assert image
-    image_id = find_image("image", image.key, image.canonical)
+    image_id = open_backend(settings.backend_values).find_image("image", image.key, image.canonical)
     if image_id is None:
         raise make_image_gone()
     return Built(build.identity, build.assembly, make_tag("image", image.key), image_id, watch.seconds)

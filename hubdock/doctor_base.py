@@ -11,6 +11,8 @@ from hubdock.core.contract import BaseImage
 from hubdock.core.errors import BackendError, BuildError, HubDockError
 from hubdock.doctor import Check
 from hubdock.drivers import docker
+from hubdock.drivers.job import Job
+from hubdock.engine.backend_docker import DockerBackend
 from hubdock.engine.step_base import make_identity, probe
 from hubdock.engine.work import GUEST
 
@@ -55,7 +57,7 @@ def check_contract(name: str, reference: str) -> Iterator[Check]:
 def _look(reference: str, inspection: dict[str, Any]) -> tuple[BaseImage, bool]:
     """Return what an image is. Where its Python does not run, a shell says the rest; where there is no shell either, the image's settings do."""
     try:
-        return probe(reference, inspection)
+        return probe(DockerBackend(), reference, inspection)
     except BuildError:
         lines = _look_with_shell(inspection)
     except BackendError:  # the engine refuses to start a program that is not there
@@ -71,7 +73,7 @@ def _look(reference: str, inspection: dict[str, Any]) -> tuple[BaseImage, bool]:
 
 
 def _look_with_shell(inspection: dict[str, Any]) -> list[str]:
-    job = docker.Job(inspection["Id"], ["/bin/sh", "-c", _LOOK, "sh", *_PROGRAMS], entrypoint=[], timeout=60)
+    job = Job(inspection["Id"], ["/bin/sh", "-c", _LOOK, "sh", *_PROGRAMS], entrypoint=[], timeout=60)
     try:
         return list(docker.run_job(job).tail)
     except BackendError:
@@ -96,7 +98,7 @@ def _check_kernel(reference: str) -> Check:
     return Check("kernel", "ok", f"{said} ({time.monotonic() - began:.1f} s)")
 
 
-def make_smoke_job(image: str) -> docker.Job:
+def make_smoke_job(image: str) -> Job:
     """Return the container that starts Jupyter and a kernel in an image, as builds try their result."""
     files = {f"/hubdock/guest/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
-    return docker.Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)
+    return Job(image, ["/opt/conda/bin/python", "/hubdock/guest/smoke.py"], entrypoint=[], files=files, user="1000:100", timeout=180.0)

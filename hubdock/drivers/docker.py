@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import docker
@@ -18,9 +17,10 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
 from docker.utils import kwargs_from_env
 
-from hubdock.core.errors import BackendError, BuilderUnavailable, ImageGone, OutOfSpace, RegistryUnavailable
+from hubdock.core.errors import BackendError, BuilderUnavailable, OutOfSpace, RegistryUnavailable
 from hubdock.core.text import make_lines
 from hubdock.drivers.archive import put_files
+from hubdock.drivers.job import Job, JobResult, VolumeMount, make_image_gone
 from hubdock.drivers.process import MARK
 
 _local = threading.local()
@@ -29,51 +29,11 @@ JOB_LABEL = "hubdock.job"  # its value is the `MARK` of the process that runs th
 LONGEST_LINE = 1 << 18  # our own programs answer with one line of JSON
 
 
-@dataclass(frozen=True)
-class VolumeMount:
-    """A named volume, or a part of one, inside a container."""
-
-    volume: str
-    target: str
-    subpath: str = ""
-    read_only: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form that `make_mount` takes too."""
-        return {"volume": self.volume, "target": self.target, "subpath": self.subpath, "read_only": self.read_only}
-
-
 def make_mount(mount: VolumeMount | Mapping[str, Any]) -> Mount:
     """Return docker-py's form of a mount."""
     values = mount.as_dict() if isinstance(mount, VolumeMount) else mount
     subpath = values.get("subpath") or None
     return Mount(target=values["target"], source=values["volume"], type="volume", read_only=bool(values.get("read_only")), subpath=subpath)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A container that runs once and is removed. ``files`` are put into it, by absolute path, before it starts."""
-
-    image: str
-    command: Sequence[str]
-    entrypoint: Sequence[str] | None = None
-    mounts: Sequence[VolumeMount] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
-    network: str = "none"
-    memory: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 600.0
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """Its exit code (137 when it was killed), whether the kernel killed it for memory, and its last lines of output."""
-
-    code: int
-    out_of_memory: bool
-    tail: tuple[str, ...]
 
 
 @contextmanager
@@ -102,11 +62,6 @@ def make_full(detail: str) -> OutOfSpace:
 def make_unavailable(error: Exception) -> BuilderUnavailable:
     """Return the error for an engine that does not answer."""
     return BuilderUnavailable("The Docker Engine does not answer. Running servers are not affected; try again in a moment.", str(error))
-
-
-def make_image_gone(detail: str = "") -> ImageGone:
-    """Return the error for an image that was there when its start was planned."""
-    return ImageGone("The image was removed a moment ago. Start again: it is made anew.", detail)
 
 
 def client() -> Any:

@@ -16,7 +16,8 @@ from docker.types import DeviceRequest
 from hubdock.core.errors import BackendError, HubDockError, LaunchError
 from hubdock.core.text import make_tail
 from hubdock.drivers.archive import put_files
-from hubdock.drivers.docker import client, make_full, make_image_gone, make_mount, make_unavailable, translated
+from hubdock.drivers.docker import client, make_full, make_mount, make_unavailable, translated
+from hubdock.drivers.job import make_image_gone
 
 PORT = 8888
 GPU_LABEL = "hubdock.gpus"  # a device is held by one container at a time, whoever started it

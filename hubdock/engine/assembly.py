@@ -193,6 +193,7 @@ def find_tensorflow(recipe: Recipe, installed: Mapping[str, str]) -> bool:
 def _common(settings: HubDock) -> dict[str, Any]:
     return {
         "state": str(settings.state), "timeout": settings.build_timeout, "proxies": dict(settings.proxies), "past": {}, "uv": find_installer()[1],
+        "backend": settings.backend_values,
     }  # fmt: skip
 
 

@@ -10,9 +10,10 @@ import json
 import logging
 import time
 
+from hubdock.core.contract import BaseImage
 from hubdock.core.errors import HubDockError
-from hubdock.drivers import docker, registry
 from hubdock.engine.assembly import make_base_spec
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.planner import make_base_key
@@ -27,6 +28,7 @@ class BaseRefresher:
 
     def __init__(self, settings: HubDock, database: Database, tasks: TaskStore) -> None:
         self.settings, self.database, self.tasks = settings, database, tasks
+        self.backend = open_backend(settings.backend_values)
 
     async def run(self) -> None:
         """Refresh what is due, until this is cancelled. A registry that does not answer is asked again within an hour."""
@@ -67,10 +69,9 @@ class BaseRefresher:
         row = self.database.read_base(reference)
         if row is None or time.time() - row.checked < self.settings.base_refresh or "@" in reference:
             return ""
-        inspection = docker.inspect_image(reference)
-        digest = registry.find_newer(reference, inspection)
+        digest = self.backend.find_newer(reference, BaseImage(**json.loads(row.text)).image_id)
         if not digest:
-            if registry.find_digests(inspection or {}, reference):
+            if digest is not None:
                 self.database.confirm_base(reference)
             return ""
         latest = self.tasks.latest("base", make_base_key(self.settings, reference))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hubdock.core.repo import RepoPolicy, RepoURL, make_policy
 from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
+from hubdock.engine.backend import DOCKER
 from hubdock.engine.checks import check_settings
 
 DEFAULT_BASE = "quay.io/jupyter/tensorflow-notebook:2026-11-16"
@@ -193,6 +195,11 @@ class HubDock(Configurable):
         path = Path(self.state_dir)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+    @property
+    def backend_values(self) -> Mapping[str, Any]:
+        """What `hubdock.engine.backend.open_backend` takes, in this process and in a worker's."""
+        return DOCKER
 
     @property
     def database_url(self) -> str:

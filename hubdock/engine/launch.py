@@ -11,12 +11,12 @@ from typing import Any
 
 from hubdock.core.naming import make_data_volume, make_home_volume
 from hubdock.core.project import HOME
-from hubdock.drivers.docker import VolumeMount, make_image_gone
+from hubdock.drivers.job import VolumeMount, make_image_gone
 from hubdock.drivers.mirror import find_directory
 from hubdock.engine.assembly import Assembly
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
-from hubdock.engine.planner import find_data, find_image
 from hubdock.engine.tasks import TaskStore
 from hubdock.engine.usage import Usage
 from hubdock.engine.workspaces import Workspaces
@@ -51,7 +51,8 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     assert a.image
     usage = Usage(database)
     usage.record_start(a)
-    image = find_image("image", a.image.key, a.image.canonical)
+    backend = open_backend(settings.backend_values)
+    image = backend.find_image("image", a.image.key, a.image.canonical)
     if image is None:
         raise make_image_gone()
     prefix = settings.volume_prefix
@@ -59,7 +60,7 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.hypothesis}
     store = make_data_volume(prefix)
     current = a.dataset.inputs.key if a.dataset else ""
-    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or find_data(tasks, key, store)))
+    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or backend.find_data(tasks, key, store)))
     mounts = [VolumeMount(make_home_volume(prefix, user), HOME), VolumeMount(volume, a.workspace)]
     mounts += [VolumeMount(store, f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
     labels = {

@@ -1,6 +1,6 @@
 """The plan: from what a user chose to keys, and for each part whether it is ready.
 
-A known commit costs one ``ls-remote`` process, a few queries and two or three questions to the Docker Engine.
+A known commit costs one ``ls-remote`` process, a few queries and two or three questions to the back-end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hubdock.core.contract import BaseImage, check_roots
 from hubdock.core.errors import HubDockError, InvalidRef, RecipeError, RegistryUnavailable
 from hubdock.core.estimate import find_remaining
 from hubdock.core.keys import EnvironmentInputs, ImageInputs, make_digest
-from hubdock.core.naming import make_data_volume, make_tag
+from hubdock.core.naming import make_data_volume
 from hubdock.core.options import Options
 from hubdock.core.plan import Part, Plan, State, find_tensorflow_notice
 from hubdock.core.recipe import Recipe
@@ -27,9 +27,10 @@ from hubdock.core.repo import parse_repo_url
 from hubdock.core.requirements import LineKind, RequirementLine, pin_git, split_git
 from hubdock.core.source import Source
 from hubdock.core.text import redact
-from hubdock.drivers import docker, git, registry
+from hubdock.drivers import git
 from hubdock.drivers.certificates import read_certificates
 from hubdock.engine.assembly import Assembly, guest_version, make_code_inputs, make_environment_inputs
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.datasets import Dataset, make_dataset
@@ -43,7 +44,7 @@ _UNKNOWN_BASE = "the base image was not looked into yet"
 
 
 class Planner:
-    """Makes plans. Its methods block on git and the Docker Engine, and may be called from any thread."""
+    """Makes plans. Its methods block on git and the back-end, and may be called from any thread."""
 
     def __init__(self, settings: HubDock, database: Database, tasks: TaskStore) -> None:
         self.settings = settings
@@ -51,6 +52,7 @@ class Planner:
         self.tasks = tasks
         self.reader = Reader(settings, database)
         self.estimates = Estimates(database)
+        self.backend = open_backend(settings.backend_values)
 
     def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False, preview: bool = False) -> Assembly:
         """Return the plan of a person's choice, made with what they may read.
@@ -76,7 +78,7 @@ class Planner:
         reference = self.reader.find_base_reference(source.recipe, options.resources.gpu)
         base_key = make_base_key(self.settings, reference)
         base, prepared = self._find_base(reference, base_key)
-        newer, told = self._find_newer(reference, source.recipe) if rebuild and base else ("", [])
+        newer, told = self._find_newer(base, source.recipe) if rebuild and base else ("", [])
         base, prepared = (None, "") if newer else (base, prepared)
         notices += [*source.recipe.notices, *source.data.notices, *told]
         if source.recipe.kind == "none":
@@ -122,16 +124,13 @@ class Planner:
         if row is None or row.key != key:
             return None, ""
         base = BaseImage(**json.loads(row.text))
-        found = docker.inspect_image(reference)
-        if found is not None and found["Id"] != base.image_id:
-            return None, ""
-        return base, row.prepared
+        return (None, "") if self.backend.is_moved(reference, base.image_id) else (base, row.prepared)
 
-    def _find_newer(self, reference: str, recipe: Recipe) -> tuple[str, list[str]]:
+    def _find_newer(self, base: BaseImage, recipe: Recipe) -> tuple[str, list[str]]:
         """Return what a rebuild would bring: the digest of a newer base, or the empty string; and what there is to say about it."""
         told = ["Every package is pinned to one version: there is nothing to renew."] if recipe.pinned or recipe.kind == "none" else []
         try:
-            return registry.find_newer(reference, docker.inspect_image(reference)), told
+            return self.backend.find_newer(base.reference, base.image_id) or "", told
         except RegistryUnavailable as error:
             return "", [*told, f"{error.message} The base image is used as it is known."]
 
@@ -207,16 +206,16 @@ class Planner:
             reason = f"{a.base_reference} is another image by now" if a.base_digest else f"{a.base_reference} is new here, or changed"
             return self._pending(a, "base", a.base_key, (reason,))
         needed = any(part.name in {"environment", "data"} and part.state in {State.BUILD, State.RUNNING} for part in parts)
-        if needed and docker.inspect_image(a.prepared) is None:
+        if needed and self.backend.inspect_image(a.prepared) is None:
             return self._pending(a, "base", a.base_key, ("not here any more",))
         return Part("base", State.READY, a.prepared.rpartition(":")[2])
 
     def _image_parts(self, a: Assembly) -> list[Part]:
         if a.environment is None or a.image is None:
             return [replace(self._pending(a, name, "", (_UNKNOWN_BASE,)), state=State.BUILD) for name in ("environment", "image")]
-        if find_image("image", a.image.key, a.image.canonical):
+        if self.backend.find_image("image", a.image.key, a.image.canonical):
             return [Part("environment", State.READY, a.environment.key), Part("image", State.READY, a.image.key)]
-        if find_image("environment", a.environment.key, a.environment.canonical):
+        if self.backend.find_image("environment", a.environment.key, a.environment.canonical):
             environment = Part("environment", State.READY, a.environment.key)
             reasons: tuple[str, ...] = ("new code on a ready environment",)
         else:
@@ -228,7 +227,7 @@ class Planner:
         if a.dataset is None:
             return Part("data", State.NONE)
         key = a.dataset.inputs.key
-        if find_data(self.tasks, key, make_data_volume(self.settings.volume_prefix)):
+        if self.backend.find_data(self.tasks, key, make_data_volume(self.settings.volume_prefix)):
             return Part("data", State.READY, key)
         return replace(self._pending(a, "data", key, ("not in the store",)), size=a.dataset.size or None)
 
@@ -254,25 +253,6 @@ def make_base_key(settings: HubDock, reference: str) -> str:
     Proxies and indexes are no part of it: they are ways to the same packages, and stay out of the image.
     """
     return make_digest("prepare", [reference, list(settings.dvc_packages), read_certificates(settings.extra_ca_certificates)])
-
-
-def find_image(kind: str, key: str, inputs: str) -> str | None:
-    """Return the id of the image of a key, or None. It must carry the full inputs of the key, or it is not the one."""
-    found = docker.inspect_image(make_tag(kind, key))
-    labels = ((found or {}).get("Config") or {}).get("Labels") or {}
-    if found is None or labels.get(f"hubdock.{kind}") != key or labels.get(f"hubdock.{kind}.inputs") != inputs:
-        return None
-    return str(found["Id"])
-
-
-def find_data(tasks: TaskStore, key: str, volume: str) -> bool:
-    """True if the store's volume holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""
-    latest = tasks.latest("data", key)
-    result = latest.result() if latest else None
-    if result is None or result.error is not None or result.data.get("volume") != volume:
-        return False
-    found = docker.inspect_volume(volume)
-    return found is not None and found.get("CreatedAt") == result.data["volume_created"]
 
 
 def _without_parts(a: Assembly) -> tuple[str, ...]:

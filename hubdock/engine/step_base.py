@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +18,11 @@ from hubdock.core.errors import BuildError
 from hubdock.core.events import Phase
 from hubdock.core.keys import make_digest
 from hubdock.core.naming import make_hash, make_tag
-from hubdock.drivers import docker
 from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context
+from hubdock.drivers.job import Job
 from hubdock.drivers.registry import split_reference
+from hubdock.engine.backend import Backend
 from hubdock.engine.step_environment import prepare_tools
 from hubdock.engine.work import GUEST, Work
 
@@ -33,7 +35,7 @@ def run(work: Work) -> None:
     reference = spec["reference"]
     found = _ensure_image(work, f"{split_reference(reference)[0]}@{spec['digest']}" if spec["digest"] else reference)
     work.phase(Phase.BUILDING, f"looking into {reference}")
-    base, own_dvc = probe(reference, found)
+    base, own_dvc = probe(work.backend, reference, found)
     problems = base.find_problems()
     if problems:
         raise BuildError(f"{reference} can't be used as a base image. {' '.join(problems)}")
@@ -41,23 +43,23 @@ def run(work: Work) -> None:
     lacking = [package for package in ("git-lfs",) if package not in base.programs]
     dvc = [] if own_dvc else spec["dvc"]
     prepared = make_prepared_tag(base, dvc, lacking, certificates)
-    if docker.inspect_image(prepared) is None:
+    if work.backend.inspect_image(prepared) is None:
         if dvc or lacking or certificates:
             _prepare(work, base, prepared, dvc, lacking, certificates)
         else:
-            docker.tag_image(base.image_id, prepared)
+            work.backend.tag_image(base.image_id, prepared)
     if spec["digest"]:
-        docker.tag_image(base.image_id, ":".join(split_reference(reference)))
+        work.backend.move_reference(reference, base.image_id)
     work.data |= {"base": asdict(base), "prepared": prepared}
 
 
 def _ensure_image(work: Work, reference: str) -> dict[str, Any]:
     """Return the inspection of an image, which is pulled if it is not here."""
-    found = docker.inspect_image(reference)
+    found = work.backend.inspect_image(reference)
     if found is None:
         work.phase(Phase.FETCHING, f"base image {reference}")
-        docker.pull_image(reference, work.log)
-        found = docker.inspect_image(reference)
+        work.backend.pull_image(reference, work.log)
+        found = work.backend.inspect_image(reference)
     if found is None:
         raise BuildError(f"The base image {reference} was pulled but is not here. Try again.")
     return found
@@ -76,11 +78,11 @@ def make_identity(inspection: dict[str, Any]) -> dict[str, Any]:
     return {"diff_ids": (inspection.get("RootFS") or {}).get("Layers") or [], **settings}
 
 
-def probe(reference: str, inspection: dict[str, Any]) -> tuple[BaseImage, bool]:
+def probe(backend: Backend, reference: str, inspection: dict[str, Any]) -> tuple[BaseImage, bool]:
     """Run an image's own Python once, and return what it is, and whether it has DVC in ``/opt/dvc``. Raises BuildError if it has no Python."""
     program = (GUEST / "probe.py").read_bytes()
-    job = docker.Job(inspection["Id"], [CONDA_PYTHON, "-I", "/hubdock-probe/probe.py"], entrypoint=[], files={"/hubdock-probe/probe.py": program}, timeout=120)
-    result = docker.run_job(job)
+    job = Job(inspection["Id"], [CONDA_PYTHON, "-I", "/hubdock-probe/probe.py"], entrypoint=[], files={"/hubdock-probe/probe.py": program}, timeout=120)
+    result = backend.run_job(job)
     answer = next((line for line in reversed(result.tail) if line.startswith("hubdock {")), None)
     if answer is None:
         raise BuildError(f"{reference} can't be used as a base image: {CONDA_PYTHON} does not run in it.", "\n".join(result.tail))
@@ -95,14 +97,12 @@ def probe(reference: str, inspection: dict[str, Any]) -> tuple[BaseImage, bool]:
 def _prepare(work: Work, base: BaseImage, tag: str, dvc: list[str], apt: list[str], certificates: str) -> None:
     spec = work.spec
     work.phase(Phase.BUILDING, f"adding {', '.join([*(['DVC'] if dvc else []), *apt, *(['certificates'] if certificates else [])])}")
-    source = make_tag("source", base.image_id.removeprefix("sha256:"))
-    docker.tag_image(base.image_id, source)
     labels = {"hubdock.base": base.reference}
-    dockerfile = render_base(source, user=base.user, dvc=dvc, apt=apt, certificates=bool(certificates), labels=labels)
     settings = {"dvc": dvc, "index_url": spec["index_url"], "extra_index_urls": spec["extra_index_urls"]}
 
-    def write(target: IO[bytes]) -> None:
+    def write(source: str, target: IO[bytes]) -> None:
         context = Context(target)
+        dockerfile = render_base(source, user=base.user, dvc=dvc, apt=apt, certificates=bool(certificates), labels=labels)
         context.add_bytes("Dockerfile", dockerfile.encode())
         context.add_bytes("certificates.pem", certificates.encode())
         context.add_bytes("settings/install.json", json.dumps(settings).encode())
@@ -111,8 +111,7 @@ def _prepare(work: Work, base: BaseImage, tag: str, dvc: list[str], apt: list[st
 
     tools = prepare_tools(Path(spec["state"]), spec["uv"])
     try:
-        work.solve(BuildRequest(tag, contexts={"tools": tools}, args=spec["proxies"], timeout=spec["timeout"]), write)
+        with work.backend.named(base.image_id) as source:
+            work.solve(BuildRequest(tag, contexts={"tools": tools}, args=spec["proxies"], timeout=spec["timeout"]), partial(write, source))
     except StepFailed as error:
         raise BuildError(f"{base.reference} could not be prepared: {error}. {' '.join(error.tail[-3:])}", "\n".join(error.tail)) from error
-    finally:
-        docker.remove_tag(source)

@@ -13,8 +13,7 @@ from hubdock.core.errors import BackendError, ConfigError, DataDenied, DataError
 from hubdock.core.events import Phase
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import redact
-from hubdock.drivers import docker
-from hubdock.drivers.docker import Job, VolumeMount
+from hubdock.drivers.job import Job, VolumeMount
 from hubdock.drivers.secrets import read_secret
 from hubdock.engine.store import fetching
 from hubdock.engine.work import GUEST, Work
@@ -33,7 +32,7 @@ _TROUBLE = re.compile(r"\b50\d\b|\b30[1278]\b|redirect|reset|refused|timed? ?out
 def run(work: Work) -> None:
     """Fetch, and leave in the result how many bytes came, and which volume holds them."""
     spec = work.spec
-    volume = docker.ensure_volume(spec["volume"], STORE_LABELS)
+    volume = work.backend.ensure_volume(spec["volume"], STORE_LABELS)
     work.phase(Phase.FETCHING, f"data, {format_bytes(spec['size'])}" if spec["size"] else "data")
     remotes, secrets = _open_remotes(spec["remotes"])
     request = {"key": spec["key"], "scope": spec["scope"], "outs": spec["outs"], "remotes": remotes, "silence": spec["silence"]}
@@ -44,7 +43,7 @@ def run(work: Work) -> None:
     )  # fmt: skip
     listener = _Listener(work, secrets)
     with fetching(Path(spec["state"])):
-        result = docker.run_job(job, listener.hear, work.stop)
+        result = work.backend.run_job(job, listener.hear, work.stop)
     work.check()
     if result.code or not listener.answer.get("done"):
         raise _name_failure(spec, listener, "\n".join(result.tail))

@@ -13,7 +13,7 @@ from typing import Any
 from hubdock.core.dockerfile import CONDA_PYTHON
 from hubdock.core.errors import BackendError
 from hubdock.drivers import docker
-from hubdock.drivers.docker import Job, VolumeMount
+from hubdock.drivers.job import Job, VolumeMount
 from hubdock.engine.work import GUEST
 
 LEFT_BEHIND = 24 * 3600.0  # an interrupted fetch goes on where it was, for so long

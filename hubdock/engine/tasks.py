@@ -26,6 +26,7 @@ from hubdock.core.events import Event, Phase, parse_event
 from hubdock.drivers import space
 from hubdock.drivers.mirror import locked
 from hubdock.drivers.process import MARK
+from hubdock.engine.backend import DOCKER, open_backend
 
 RESERVE, RESERVED = "reserve", 64 * 1024
 _workers: list[subprocess.Popen[bytes]] = []
@@ -240,10 +241,8 @@ def end_strays(path: Path) -> int:
     count = _kill_marked(path)
     for left in (path / "netrc", path / RESERVE):
         left.unlink(missing_ok=True)
-    from hubdock.drivers import docker  # not before: a worker starts without it
-
-    with contextlib.suppress(BackendError):  # an engine that does not answer now is cleaned before the next attempt
-        docker.remove_jobs(str(path))
+    with contextlib.suppress(BackendError, OSError, ValueError):  # an engine that does not answer now is cleaned before the next attempt
+        open_backend(json.loads((path / "spec.json").read_text(encoding="utf-8")).get("backend", DOCKER)).remove_jobs(str(path))
     return count
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,9 +15,10 @@ from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.progress import name_step
 from hubdock.core.repo import parse_repo_url
 from hubdock.core.text import make_plain
-from hubdock.drivers.buildkit import BuildRequest, Cancelled, Solver
+from hubdock.drivers.buildkit import BuildRequest, Cancelled
 from hubdock.drivers.git import Credential, Remote
 from hubdock.drivers.secrets import read_secret
+from hubdock.engine.backend import DOCKER, Backend, open_backend
 from hubdock.engine.tasks import Reporter
 
 GUEST = Path(__file__).parent.parent / "guest"
@@ -37,6 +39,11 @@ class Work:
     on_stop: Callable[[], None] = lambda: None
     _told: float = 0.0
     _written: int = 0
+
+    @cached_property
+    def backend(self) -> Backend:
+        """Where it works."""
+        return open_backend(self.spec.get("backend", DOCKER))
 
     @property
     def part(self) -> str:
@@ -75,7 +82,7 @@ class Work:
     def solve(self, request: BuildRequest, write_context: Callable[[IO[bytes]], None]) -> None:
         """Run one solve with its log here. Raises what `Solver.run` raises, BuildCancelled instead of Cancelled."""
         self.check()
-        solver = Solver(request, self._listen)
+        solver = self.backend.make_solver(request, self._listen)
         self.on_stop = solver.cancel
         try:
             self.steps |= solver.run(write_context)

@@ -66,18 +66,16 @@ def _run(work: Work) -> None:
     except BuilderUnavailable:
         if not _wait_for_engine(work):
             raise
-        work.log("The Docker Engine was away, and answers again: once more, from where it was.")
+        work.log(f"{work.backend.place} was away, and answers again: once more, from where it was.")
         step.run(work)
 
 
 def _wait_for_engine(work: Work) -> bool:
     """Return True once the engine answers and what this worker left in it is gone, False if it stays away."""
-    from hubdock.drivers import docker
-
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and not work.stop.wait(0.2):
         with suppress(BackendError):
-            docker.remove_jobs(os.environ[MARK])
+            work.backend.remove_jobs(os.environ[MARK])
             return True
     return False
 

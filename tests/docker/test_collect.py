@@ -19,12 +19,12 @@ from config.demo.server import Server
 from hubdock.core.collection import Item
 from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.drivers import disk
+from hubdock.engine.backend_docker import DockerBackend
 from hubdock.engine.build import Build
 from hubdock.engine.collect import Collector, Report
 from hubdock.engine.database import Database
 from hubdock.engine.inventory import list_cache_items
 from hubdock.engine.launch import Launch, make_launch
-from hubdock.engine.planner import find_data, find_image
 from hubdock.engine.tasks import TaskStore
 from tests.kit.builder import Builder
 from tests.kit.hub import Hub, find_base
@@ -64,9 +64,9 @@ class Shelf(Builder):
         a = build.assembly
         assert a.environment and a.image and a.dataset
         if kind == "data":
-            return find_data(self.tasks, a.dataset.inputs.key, make_data_volume(self.settings.volume_prefix))
+            return DockerBackend().find_data(self.tasks, a.dataset.inputs.key, make_data_volume(self.settings.volume_prefix))
         inputs = a.environment if kind == "environment" else a.image
-        return find_image(kind, inputs.key, inputs.canonical) is not None
+        return DockerBackend().find_image(kind, inputs.key, inputs.canonical) is not None
 
     def what_is_left(self, build: Build) -> set[str]:
         return {kind for kind in ("environment", "image", "data") if self.has(kind, build)}
@@ -149,7 +149,7 @@ def test_pins_stay_and_so_does_what_two_share(shelf: Shelf, two: tuple[Build, Bu
     assert {item.held for item in report.kept if item.kind == "data"} == {"pinned"} and report.over
     assert len(shelf.list_store()) == 2 * 3 + 1
     launch = shelf.launch(main)
-    assert find_image("image", *_image(main)) == launch.image
+    assert DockerBackend().find_image("image", *_image(main)) == launch.image
 
 
 def _image(build: Build) -> tuple[str, str]:

@@ -1,0 +1,88 @@
+"""The Docker Engine as a back-end: docker-py is imported when it is first asked, which a worker that only solves never does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hubdock.core.naming import make_tag
+from hubdock.drivers.buildkit import BuildRequest, Listener, Solver
+from hubdock.drivers.job import Job, JobResult
+from hubdock.engine.backend import Backend, Solving
+
+
+class DockerBackend(Backend):
+    """The engine that ``DOCKER_HOST`` names. Local names are its tags, ids its image ids."""
+
+    place = "The Docker Engine"
+
+    def inspect_image(self, reference: str) -> dict[str, Any] | None:
+        from hubdock.drivers import docker
+
+        return docker.inspect_image(reference)
+
+    def pull_image(self, reference: str, listen: Callable[[str], None]) -> None:
+        from hubdock.drivers import docker
+
+        docker.pull_image(reference, listen)
+
+    def tag_image(self, image: str, tag: str) -> None:
+        from hubdock.drivers import docker
+
+        docker.tag_image(image, tag)
+
+    def name_image(self, tag: str) -> str:
+        return tag
+
+    @contextmanager
+    def named(self, image: str) -> Iterator[str]:
+        """``FROM sha256:…`` makes BuildKit ask a registry."""
+        from hubdock.drivers import docker
+
+        source = make_tag("source", image.removeprefix("sha256:"))
+        docker.tag_image(image, source)
+        try:
+            yield source
+        finally:
+            docker.remove_tag(source)
+
+    def is_moved(self, reference: str, image: str) -> bool:
+        found = self.inspect_image(reference)
+        return found is not None and found["Id"] != image
+
+    def find_newer(self, reference: str, image: str) -> str | None:
+        from hubdock.drivers import registry
+
+        inspection = self.inspect_image(reference)
+        digest = registry.find_newer(reference, inspection)
+        return digest if digest or registry.find_digests(inspection or {}, reference) else None
+
+    def move_reference(self, reference: str, image: str) -> None:
+        from hubdock.drivers import docker, registry
+
+        docker.tag_image(image, ":".join(registry.split_reference(reference)))
+
+    def make_solver(self, request: BuildRequest, listen: Listener) -> Solving:
+        return Solver(request, listen)
+
+    def run_job(self, job: Job, listen: Callable[[str], None] = lambda line: None, stop: threading.Event | None = None) -> JobResult:
+        from hubdock.drivers import docker
+
+        return docker.run_job(job, listen, stop)
+
+    def remove_jobs(self, mark: str) -> int:
+        from hubdock.drivers import docker
+
+        return docker.remove_jobs(mark)
+
+    def inspect_volume(self, name: str) -> dict[str, Any] | None:
+        from hubdock.drivers import docker
+
+        return docker.inspect_volume(name)
+
+    def ensure_volume(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        from hubdock.drivers import docker
+
+        return docker.ensure_volume(name, labels)
