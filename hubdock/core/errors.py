@@ -32,7 +32,7 @@
     │   ├── BuilderUnavailable
     │   ├── IndexUnavailable
     │   ├── ImageGone                       an image was removed between the plan and its use
-    │   └── RegistryUnavailable
+    │   └── RegistryUnavailable       503
     └── ConfigError                   500   what the admin wrote; raised at startup
 
 ``message`` is safe to show to the user and says what to do next; ``detail`` is for the log.
@@ -258,6 +258,7 @@ class ImageGone(BackendError):
 class RegistryUnavailable(BackendError):
     """The registry does not answer, or does not let us in."""
     code = "registry_unavailable"
+    status = 503
 
 
 class ConfigError(HubDockError):

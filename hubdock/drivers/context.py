@@ -21,7 +21,10 @@ DIRECTORY, FILE, PROGRAM = 0o755, 0o644, 0o755
 
 
 class Context:
-    """A tar stream that is being written. Parents are made once, as directories of mode 755. ``owner`` is (uid, gid) of all that is in it."""
+    """A tar stream that is being written. Parents are made once, as directories of mode 755. ``owner`` is (uid, gid) of all that is in it.
+
+    A slash at the start of a path is dropped. A name that is not UTF-8 goes into a PAX header as the bytes that it is (``hdrcharset=BINARY``).
+    """
 
     def __init__(self, target: IO[bytes], owner: tuple[int, int] = (0, 0)) -> None:
         self._owner = owner
@@ -30,6 +33,7 @@ class Context:
 
     def add_directory(self, path: str) -> None:
         """Add a directory and its parents, unless they are there."""
+        path = path.strip("/")
         if not path or path in self._made:
             return
         self.add_directory(path.rpartition("/")[0])
@@ -51,7 +55,7 @@ class Context:
         self._add(path, tarfile.SYMTYPE, 0o777, link=target)
 
     def _add(self, path: str, kind: bytes, mode: int, size: int = 0, stream: IO[bytes] | None = None, link: str = "") -> None:
-        info = tarfile.TarInfo(path)
+        info = tarfile.TarInfo(path.lstrip("/"))
         info.type, info.mode, info.mtime, info.size, info.linkname = kind, mode, 0, size, link
         info.uid, info.gid = self._owner
         self._tar.addfile(info, stream)
@@ -70,8 +74,7 @@ def add_tree(context: Context, mirror: Mirror, entries: Iterable[TreeEntry], pla
     """
     blobs, total = [], 0
     for entry in entries:
-        if any(part.startswith(".wh.") for part in entry.path.split("/")):
-            raise RecipeError("A name that starts with “.wh.” can't be part of an image. Rename it.", file=entry.path)
+        _check_name(entry.path, entry.path)
         if any(part.lower() == ".git" for part in entry.path.split("/")):
             raise RecipeError("The repository holds a path in “.git”, which git itself would refuse. It can't be started.", file=entry.path)
         if entry.kind == "blob":
@@ -93,13 +96,19 @@ def add_tree(context: Context, mirror: Mirror, entries: Iterable[TreeEntry], pla
     return total
 
 
+def _check_name(path: str, file: str) -> None:
+    if any(part.startswith(".wh.") for part in path.split("/")):
+        raise RecipeError("A name that starts with “.wh.” can't be part of an image. Rename it.", file=file)
+
+
 def find_copies(tree: Tree, copies: Iterable[tuple[str, str]], root: str) -> dict[str, list[str]]:
     """Return ``{path in the tree: [places in the context]}`` of the ``copy`` pairs of ``.hubdock.yml``; ``root`` is where ``/`` is.
 
-    Raises RecipeError for a source that the tree does not have.
+    Raises RecipeError for a source that the tree does not have, and for a target that a layer can't hold.
     """
     places: dict[str, list[str]] = {}
     for source, target in copies:
+        _check_name(target, ".hubdock.yml")
         found = tree.find(source or ".")
         if found is None:
             raise RecipeError(f"“copy” names {source}, which this branch does not have.", file=".hubdock.yml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
-from hubdock.core.dockerfile import CODE, HOME_SEED, render_image
+from hubdock.core.dockerfile import CODE, HOME_SEED, ROOT, render_image
 from hubdock.core.errors import BuildError
 from hubdock.core.events import Phase
 from hubdock.core.project import HOME
@@ -37,13 +37,23 @@ def write_context(target: IO[bytes], spec: dict[str, Any], mirror: Mirror, tree:
     """Write the build context of an image, whose blobs are in the mirror: the same bytes for the same tree, guest and labels."""
     context = Context(target)
     context.add_bytes("Dockerfile", render_image(spec["environment"], workspace=spec["workspace"], labels=spec["labels"]).encode())
-    add_directory_tree(context, GUEST, "guest/hubdock/guest/")
-    context.add_bytes("guest/hubdock/image.json", spec["manifest"].encode())
-    context.add_directory(f"root{CODE}")
-    context.add_directory(f"root{spec['workspace']}")  # owned by jovyan here, or an empty volume mounted there is root's
-    places = find_copies(tree, [(source, _place(target)) for source, target in spec["copy"]], "root")
-    add_tree(context, mirror, tree.entries(), places, f"root{CODE}/")
+    add_guest(context, spec, "guest")
+    add_code(context, spec, mirror, tree, "root")
     context.close()
+
+
+def add_guest(context: Context, spec: dict[str, Any], root: str = "") -> None:
+    """Write the layer of the guest programs; ``root`` is where ``/`` is in the context."""
+    add_directory_tree(context, GUEST, f"{root}{ROOT}/guest/")
+    context.add_bytes(f"{root}{ROOT}/image.json", spec["manifest"].encode())
+
+
+def add_code(context: Context, spec: dict[str, Any], mirror: Mirror, tree: Tree, root: str = "") -> None:
+    """Write the layer of the code, whose blobs are in the mirror; ``root`` is where ``/`` is in the context."""
+    context.add_directory(f"{root}{CODE}")
+    context.add_directory(f"{root}{spec['workspace']}")  # owned by jovyan here, or an empty volume mounted there is root's
+    places = find_copies(tree, [(source, _place(target)) for source, target in spec["copy"]], root)
+    add_tree(context, mirror, tree.entries(), places, f"{root}{CODE}/")
 
 
 def _place(target: str) -> str:

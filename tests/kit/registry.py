@@ -46,13 +46,23 @@ def build_small_base(tag: str, mark: str, label: str, **probed: object) -> None:
     subprocess.run(command, input=dockerfile.encode(), check=True, capture_output=True)
 
 
+def write_htpasswd(directory: Path) -> dict[str, object]:
+    """Return the setting of a registry that wants ``team`` and ``only-for-tests``."""
+    path = directory / "htpasswd"
+    path.write_text("team:$2b$04$QEXXbfPXJh.u3ROhna4MzuU.CnXEur1HnwAFPfKPqTUVL7PhGynTO\n")
+    return {"htpasswd": {"realm": "hubdock tests", "path": str(path)}}
+
+
 class Registry:
     """One registry with its files in ``directory``, at an address that the Docker Engine trusts without TLS (127.0.0.0/8)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, auth: dict[str, object] | None = None, delete: bool = True) -> None:
+        """``auth`` is the registry's own setting: ``{"htpasswd": …}`` (`write_htpasswd`) or ``{"token": …}`` (tests.kit.tokens)."""
         self.host = f"127.0.0.1:{find_port()}"
         self.log = directory / "registry.log"
-        config = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}}, "http": {"addr": self.host}}
+        self.files = directory / "registry"
+        storage = {"filesystem": {"rootdirectory": str(self.files)}, "delete": {"enabled": delete}}
+        config = {"version": 0.1, "storage": storage, "http": {"addr": self.host}, **({"auth": auth} if auth else {})}
         (directory / "registry.json").write_text(json.dumps(config))
         self.config = directory / "registry.json"
         self.process: subprocess.Popen[bytes] | None = None
@@ -64,7 +74,7 @@ class Registry:
             self.process = subprocess.Popen([program, "serve", str(self.config)], stdout=log, stderr=log, start_new_session=True)
         for _ in range(100):
             try:
-                if httpx.get(f"http://{self.host}/v2/").status_code == 200:
+                if httpx.get(f"http://{self.host}/v2/").status_code in {200, 401}:
                     return self
             except httpx.HTTPError:
                 time.sleep(0.1)
