@@ -69,8 +69,7 @@ class Reader:
         if len(data_paths) > MAX_DATA_FILES:
             raise RecipeError(f"The branch has {len(data_paths)} DVC files; at most {MAX_DATA_FILES} are read. Track directories instead of files.")
         extra = self.settings.requirements_paths
-        attributes = [".gitattributes"] if (entry := tree.find(".gitattributes")) and entry.is_file else []
-        blobs = read_paths(mirror, tree, [*find_first_files(tree, extra), *data_paths, *attributes])
+        blobs = read_paths(mirror, tree, find_files(tree, extra))
         recipe = self._make_recipe(mirror, tree, blobs, extra)
         if re.search(rb"filter=lfs", blobs.get(".gitattributes", b"")):
             recipe = replace(recipe, notices=(*recipe.notices, "Files kept by Git LFS are pointers at first. Run `git lfs pull` in the server."))
@@ -98,6 +97,12 @@ class Reader:
         if not reference:
             raise ConfigError("HubDock.base_image is empty. An administrator must set it.")
         return reference
+
+
+def find_files(tree: Tree, extra: Sequence[str]) -> list[str]:
+    """Return the files of a tree that are read first: what may make its environment and its data. ``extra`` are the admin's places."""
+    attributes = [".gitattributes"] if (entry := tree.find(".gitattributes")) and entry.is_file else []
+    return [*find_first_files(tree, extra), *find_data_files(tree)[:MAX_DATA_FILES], *attributes]
 
 
 def read_paths(mirror: Mirror, tree: Tree, paths: Sequence[str]) -> dict[str, bytes]:

@@ -22,8 +22,9 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import api, choose, disk, lock, pages
+from hubdock.service import api, board, choose, disk, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
+from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
@@ -51,6 +52,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
     return [
         (f"{prefix}", choose.ChooseHandler),
         (f"{prefix}builds/{identity}", pages.WatchHandler),
+        (f"{prefix}board", board.BoardPage),
         (f"{prefix}workspaces", disk.WorkspacesPage),
         (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
         (f"{prefix}static/(.*)", StaticHandler, {"path": str(STATIC)}),
@@ -59,6 +61,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/health", api.HealthHandler),
         (f"{prefix}api/metrics", api.MetricsHandler),
         (f"{prefix}api/branches", api.BranchesHandler),
+        (f"{prefix}api/board", board.BoardHandler),
         (f"{prefix}api/plan", api.PlanHandler),
         (f"{prefix}api/builds", api.BuildsHandler),
         (f"{prefix}api/builds/{identity}", api.BuildHandler),
@@ -80,9 +83,10 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     base_url = environ.get("JUPYTERHUB_BASE_URL", "/")
     hub = HubAPI(environ["JUPYTERHUB_API_URL"])
     metrics = Metrics(engine)
+    servers = Servers(hub, environ["JUPYTERHUB_API_TOKEN"])
     state = State(
         engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics),
-        Servers(hub, environ["JUPYTERHUB_API_TOKEN"]),
+        servers, Boards(engine, servers),
     )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 

@@ -61,12 +61,18 @@ class HubAPI:
             return True
         raise _make_error(answer)
 
+    async def stop_server(self, token: str, user: str, server: str) -> None:
+        """Have a named server stopped; one that does not run is stopped. Raises RequestError or BackendError with the hub's own words."""
+        answer = await self._call("DELETE", f"users/{quote(user, safe='')}/servers/{quote(server, safe='')}", token)
+        if answer.status_code not in {202, 204, 404}:
+            raise _make_error(answer, "stop")
+
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
 
 
-def _make_error(answer: httpx.Response) -> HubDockError:
+def _make_error(answer: httpx.Response, what: str = "start") -> HubDockError:
     try:
         message = str(answer.json().get("message") or answer.reason_phrase)
     except ValueError:
@@ -76,5 +82,5 @@ def _make_error(answer: httpx.Response) -> HubDockError:
     if answer.status_code in {401, 403}:
         return RequestError("The hub did not accept your login. Log in again.", message)
     if answer.status_code < 500:
-        return RequestError(f"The hub did not start the server: {message}")
-    return BackendError(f"The hub could not start the server: {message}")
+        return RequestError(f"The hub did not {what} the server: {message}")
+    return BackendError(f"The hub could not {what} the server: {message}")

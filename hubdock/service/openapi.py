@@ -92,6 +92,21 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     "Branches": _object({"branches": _list(_TEXT), "tags": _list(_TEXT), "default": _TEXT}),
+    "BoardRow": _object(
+        {
+            "repo": _TEXT, "branch": _TEXT, "commit": _TEXT, "default": {"type": "boolean"}, "subject": _TEXT, "author": _TEXT,
+            "time": {**_NUMBER, "description": "of the last commit; null: not read yet"}, "detailed": {"type": "boolean", "description": "false: its files are not read yet"},
+            "problem": {**_TEXT, "description": "why it has no environment"}, "metrics": {"type": "object"}, "makers": _list(_TEXT),
+            "servers": _list(_object({"user": _TEXT, "server": _TEXT, "ready": {"type": "boolean"}})),
+            "shared": {**_list(_object({"repo": _TEXT, "branch": _TEXT})), "description": "branches with the same environment"},
+        }
+    ),
+    "Board": _object(
+        {
+            "repositories": _list(_object({"repo": _TEXT, "url": _TEXT, "default": _TEXT, "message": _TEXT})), "branches": _list(_ref("BoardRow")),
+            "page": {"type": "integer"}, "pages": {"type": "integer"}, "total": {"type": "integer"}, "waiting": {"type": "integer", "description": "branches on the page that are not read yet"},
+        }
+    ),
     "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
 }  # fmt: skip
 
@@ -120,6 +135,7 @@ def _operation(summary: str, answers: dict[str, Any], *, body: dict[str, Any] | 
 _REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}, "timeout": {"type": "number", "description": "seconds after which you no longer wait for it"}}, ["repo", "ref"])}]}
 _VOLUME = {**_ID, "description": "its volume"}
 _BUDGET = {**_query("budget", "instead of the settings' budget, such as 50G"), "required": False}
+_BOARD = [{**_query(name, description), "required": False} for name, description in (("repo", "one repository instead of all"), ("q", "words that a branch, commit, author or repository holds"), ("mine", "1: yours alone"), ("running", "1: with a server alone"), ("page", "from 1"))]
 _COLLECT = _object({"budget": {"type": ["string", "integer"], "description": "instead of the settings', such as 50G"}}, [])
 _WORKSPACE_ERRORS = {"404": _answer("There is none, or it is somebody else's", _ref("Error")), "409": _answer("A server is on it, or another took its place", _ref("Error"))}
 _WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
@@ -134,6 +150,7 @@ PATHS: dict[str, Any] = {
     },
     "/api/metrics": {"get": _operation("Prometheus metrics", {"200": _answer("Text exposition", _TEXT, "text/plain")})},
     "/api/branches": {"get": _operation("Branches and tags of a repository, now", {"200": _answer("The names", _ref("Branches"))}, parameters=[_query("repo", "address of the repository")])},
+    "/api/board": {"get": _operation("The branches of the repositories that you may read, the newest first", {"200": _answer("A page of them", _ref("Board"))}, parameters=_BOARD)},
     "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_ref("Options"))},
     "/api/builds": {
         "get": _operation("Your builds, newest first", {"200": _answer("Builds", _object({"builds": _list({"type": "object"})}))}),

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tornado.web import HTTPError
 
+from hubdock.core.board import format_age, format_value
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import Options
@@ -23,6 +24,8 @@ LOG_LINES = 200
 _environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _environment.filters["plain"] = lambda text, limit=MAX_LINE: make_plain(str(text), limit)
 _environment.filters["bytes"] = format_bytes
+_environment.filters["age"] = lambda seconds: format_age(time.time() - seconds)
+_environment.filters["value"] = format_value
 _environment.filters["when"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 

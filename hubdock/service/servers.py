@@ -39,6 +39,10 @@ class Servers:
         self._asked = 0.0
         self._asking = asyncio.Lock()
 
+    def forget(self) -> None:
+        """Ask anew next time: something was just stopped or started."""
+        self._asked = -MAX_AGE
+
     async def find(self, repo: str | None = None) -> list[RunningServer]:
         """Return the servers that run or start, on one repository (`RepoURL.canonical`) or on all; none if the hub does not say."""
         async with self._asking:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdock.engine.engine import Engine
+from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
@@ -29,6 +30,7 @@ class State:
     base_url: str
     collecting: Collecting
     servers: Servers
+    boards: Boards
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
