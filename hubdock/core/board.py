@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-Scalar = bool | int | float | str | None
+from hubdock.core.metrics import Scalar
+
 PAGE = 50
 COLUMNS = 4
 _SPANS = ((60, "minute"), (3600, "hour"), (86400, "day"), (86400 * 30.44, "month"), (86400 * 365.25, "year"))

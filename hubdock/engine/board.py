@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sqlalchemy import select
 
-from hubdock.core.board import Scalar
 from hubdock.core.contract import BaseImage
 from hubdock.core.errors import RecipeError
+from hubdock.core.metrics import Scalar
 from hubdock.core.naming import make_directory
 from hubdock.core.project import HOME
 from hubdock.core.refs import ResolvedRef
@@ -26,9 +26,11 @@ from hubdock.drivers.heads import Heads, Tip
 from hubdock.drivers.mirror import find_directory
 from hubdock.engine.assembly import make_environment_inputs
 from hubdock.engine.database import BuildRow, Database
+from hubdock.engine.metrics import read_metrics
 from hubdock.engine.reading import Reader, find_files
 
 MOST = 50_000  # commits that are remembered
+METRICS = 40  # of a commit
 RECORDS = 2000  # records of builds that are looked through
 V = TypeVar("V")
 
@@ -85,7 +87,7 @@ class BoardReader:
             self.tips[repo, commit] = tip
 
     def read_details(self, remote: Remote, heads: Mapping[str, str]) -> None:
-        """Learn of the files of these branches (name to commit): two or three fetches for all of them together.
+        """Learn of the files of these branches (name to commit): a few fetches for all of them together.
 
         A branch that moved meanwhile is passed over. Raises ResolveError's children.
         """
@@ -94,9 +96,10 @@ class BoardReader:
         copies = self._make_heads(remote)
         here = copies.ensure_commits(wanted)
         copies.ensure_blobs(self._find_oids(copies, here))
+        measured = read_metrics(self.reader, remote, {name: commit for name, commit in wanted.items() if commit in here})
         for name, commit in wanted.items():
-            if commit in here and (repo, commit) not in self.details:
-                self.details[repo, commit] = self._read(remote, ResolvedRef(name, "branch", commit))
+            if commit in measured and (repo, commit) not in self.details:
+                self.details[repo, commit] = replace(self._read(remote, ResolvedRef(name, "branch", commit)), metrics=tuple(measured[commit].list_metrics(METRICS)))
 
     def _find_oids(self, copies: Heads, commits: Iterable[str]) -> set[str]:
         """Return the files that will be read of commits which were not read before, so that they come in one fetch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tornado.web import HTTPError
 
@@ -92,7 +92,7 @@ class BoardPage(PageHandler):
         status = (error or problem).status if error or problem else 200  # type: ignore[union-attr]
         self.render_page(
             "board.html", status, view=view, groups=make_groups(view) if view else [], wanted=wanted, repo=drop_credentials(query.get("repo", "")), error=error, problem=problem,
-            named=NAMED, address=self.make_address(query), fresh=self.make_address({**query, "fresh": "1"}), pages=self._list_pages(query, view), choose=self._choose,
+            named=NAMED, address=self.make_address(query), fresh=self.make_address({**query, "fresh": "1"}), pages=self._list_pages(query, view), choose=self._choose, pending=self._pending,
             narrowed=wanted != Wanted(page=wanted.page) or "repo" in query,
         )  # fmt: skip
 
@@ -109,3 +109,7 @@ class BoardPage(PageHandler):
     def _choose(self, **values: Any) -> str:
         """Return the address of the choose page, filled in, with the focus where the new branch's name goes."""
         return f"{self.state.prefix}?{urlencode(values)}#new_branch"
+
+    def _pending(self, server: str) -> str:
+        """Return the hub's page that shows one of this user's servers coming up."""
+        return f"{self.state.hub_prefix}spawn-pending/{quote(self.name, safe='@')}/{quote(server, safe='')}"
