@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hubdock.core.asker import Asker
@@ -35,11 +36,12 @@ Makers = Mapping[tuple[str, str], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository on the board. ``message`` says why it can't be read now, empty if it can; ``tags`` are names that are a tag too."""
+    """One repository on the board. ``message`` says why it can't be read now, empty if it can; ``title`` is the catalogue's."""
 
     repo: RepoURL
     refs: RemoteRefs
     message: str = ""
+    title: str = ""
 
     def make_ref(self, branch: str) -> str:
         """Return the name that stands for a branch and nothing else."""
@@ -77,7 +79,8 @@ class Boards:
         answers = await self.readable.ask(asker, repos, ASK)
         if only is not None and (answer := answers.get(only, _slow(only))).error is not None:
             raise answer.error
-        found = [known for repo in repos if (known := self._judge(asker, repo, answers.get(repo))) is not None]
+        titles = {entry.repo.canonical: entry.title for entry in self.engine.settings.entries}
+        found = [replace(known, title=titles.get(repo.canonical, "")) for repo in repos if (known := self._judge(asker, repo, answers.get(repo))) is not None]
         await self._wait(self._begin("tips", asker, known, known.refs.heads) for known in found if self._lacks_tips(known))
         servers = await self.servers.find()
         makers = await self.engine.builds.in_thread(find_makers, self.engine.database, [known.repo.canonical for known in found])
@@ -94,14 +97,13 @@ class Boards:
     async def _find_candidates(self, asker: Asker) -> tuple[list[RepoURL], bool]:
         """Return what is asked for a board of all: what this person started something of, and the admin's catalogue; and whether there is more."""
         mine = await self.engine.builds.in_thread(find_repositories, self.engine.database, asker.name)
-        catalogue = [str(entry.get("url", "")) if isinstance(entry, Mapping) else str(entry) for entry in getattr(self.engine.settings, "catalogue", [])]
         found: dict[str, RepoURL] = {}
-        for address in (*mine, *catalogue):
-            try:
+        for address in mine:
+            with suppress(HubDockError):
                 repo = parse_repo_url(address)
-            except HubDockError:
-                continue
-            found.setdefault(repo.canonical, repo)
+                found.setdefault(repo.canonical, repo)
+        for entry in self.engine.settings.entries:
+            found.setdefault(entry.repo.canonical, entry.repo)
         return list(found.values())[:REPOSITORIES], len(found) > REPOSITORIES
 
     def _judge(self, asker: Asker, repo: RepoURL, answer: Answer | None) -> Repository | None:

@@ -162,6 +162,16 @@ async def test_who_may_not_read_a_repository_sees_no_trace_of_it(team: Team) -> 
     assert answers[0] == answers[1]
 
 
+async def test_the_catalogue_is_shown_as_far_as_each_may_read_it(team: Team) -> None:
+    secret, digits = team.make(team.locked, "secret", DIGITS), team.make(team.open, "digits", {"main": {"a": "b"}})
+    nothing = f"{team.open.url}/git/nothing"
+    team.settings.catalogue = [secret.url, {"url": digits.url, "title": "Handwritten digits"}, nothing]
+    view = await team.look(BOB)
+    assert [(known.repo, known.title) for known in view.repositories] == [(digits, "Handwritten digits")] and branches(view) == ["digits main"]
+    assert "secret" not in str(view) and "nothing" not in str(view)
+    assert [known.repo for known in (await team.look(ALICE)).repositories] == [secret, digits]
+
+
 async def test_a_repository_that_can_not_be_reached_is_named_only_to_its_readers(team: Team) -> None:
     repo, other = team.make(team.open, "digits", DIGITS), team.make(team.open, "faces", {"main": {"a": "b"}})
     for user in ("alice", "bob"):

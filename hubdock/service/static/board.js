@@ -13,7 +13,7 @@ function hide() {
     const title = section.querySelector("h2").textContent.toLowerCase();
     const rows = [...section.querySelectorAll("tr[data-row]")];
     for (const row of rows) {
-      const held = `${title} ${row.textContent.toLowerCase()}`;
+      const held = `${title} ${[...row.cells].slice(1, 3).map((cell) => cell.textContent.toLowerCase()).join(" ")}`; // branch and commit, as on the server
       row.hidden = !words.every((word) => held.includes(word));
     }
     section.hidden = words.length > 0 && rows.every((row) => row.hidden);
