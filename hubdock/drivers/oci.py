@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from hubdock.core.errors import BackendError, ImageGone, RegistryUnavailable
+from hubdock.core.errors import BackendError, RegistryUnavailable
 from hubdock.core.oci import (
     ACCEPTED,
     MANIFEST,
@@ -25,7 +25,7 @@ from hubdock.core.oci import (
     parse_manifest,
 )
 from hubdock.drivers.oci_auth import Answer, Logins
-from hubdock.drivers.oci_http import LONGEST, Connection, find_codes
+from hubdock.drivers.oci_http import LONGEST, Connection, find_codes, make_part_gone
 
 CHUNK = 512 * 1024 * 1024  # larger blobs go in pieces; some registries take no pieces at all, so that this is no small number
 _PIECE = 1 << 20
@@ -89,7 +89,7 @@ class Registry:
         headers = {"Content-Type": MANIFEST}
         found = self._connection.request("PUT", f"/v2/{repository}/manifests/{reference}", _push(repository), {201, 400, 404}, headers=headers, content=lambda: content)
         if {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"} & set(find_codes(found.content)):
-            raise ImageGone("A part of the environment was removed from the registry. Start again: it is made anew.", found.text)
+            raise make_part_gone(found.text)
         if found.status != 201:
             raise BackendError(f"The registry {self.host} does not take the image. Tell an administrator.", found.text)
         return make_digest(content)
@@ -129,8 +129,19 @@ class Registry:
         self._check(content, manifest.config.digest)
         return parse_json(content, "image configuration")
 
+    def inspect_image(self, repository: str, reference: str, platform: str = "linux/amd64") -> dict[str, Any] | None:
+        """Return an image in the form of ``docker image inspect``, ``Id`` being the name by digest that a cluster pulls; None if it is missing."""
+        manifest = self.read_manifest(repository, reference, platform)
+        if manifest is None:
+            return None
+        config = self.read_config(repository, manifest)
+        name = f"{self.host}/{repository}@{manifest.digest}"
+        layers = (config.get("rootfs") or {}).get("diff_ids") or []
+        size = sum(layer.size for layer in manifest.layers)
+        return {"Id": name, "RepoDigests": [name], "Config": config.get("config") or {}, "RootFS": {"Type": "layers", "Layers": layers}, "Size": size}
+
     def stream_blob(self, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield a blob. Raises RegistryUnavailable for one that is longer or shorter than it should be."""
+        """Yield a blob. Raises ImageGone if it is missing, RegistryUnavailable for one that is longer or shorter than it should be."""
         left = descriptor.size
         with self._connection.stream(f"/v2/{repository}/blobs/{descriptor.digest}", _pull(repository)) as pieces:
             for piece in pieces:

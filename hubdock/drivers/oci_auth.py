@@ -19,13 +19,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from hubdock.core.errors import ConfigError, RegistryUnavailable
+from hubdock.core.reference import normalise_host
 from hubdock.drivers.secrets import read_secret
 
 _PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _LIFE = 60.0  # seconds that a token lives which does not say so
 _MARGIN = 10.0
-DOCKER_HUB = "docker.io"
-_HUB_NAMES = {"index.docker.io", "registry-1.docker.io", DOCKER_HUB}
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,6 @@ class Logins:
 def _find_host(name: str) -> str:
     """Return the host of an entry of a config.json: ``host``, ``https://host`` or ``https://index.docker.io/v1/``."""
     return normalise_host(name.partition("://")[2].partition("/")[0] if "://" in name else name.partition("/")[0])
-
-
-def normalise_host(host: str) -> str:
-    """Return a registry's host in one form: Docker Hub has several names."""
-    return DOCKER_HUB if host in _HUB_NAMES else host
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:

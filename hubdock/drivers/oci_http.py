@@ -11,8 +11,9 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from hubdock.core.errors import RegistryUnavailable
-from hubdock.drivers.oci_auth import DOCKER_HUB, Answer, Authorizer, Logins
+from hubdock.core.errors import ImageGone, RegistryUnavailable
+from hubdock.core.reference import DOCKER_HUB
+from hubdock.drivers.oci_auth import Answer, Authorizer, Logins
 
 CONNECT, ANSWER, TRANSFER = 3.0, 10.0, 300.0  # seconds: to connect, to say something, and to say it once a blob was sent
 LONGEST = 8 * 1024 * 1024  # bytes of an answer that is no blob
@@ -66,7 +67,8 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, scopes: frozenset[str]) -> Iterator[Iterator[bytes]]:
-        """Yield the bytes of a blob, from wherever the registry keeps it: storage hosts never see the credential. Raises RegistryUnavailable."""
+        """Yield the bytes of a blob, from wherever the registry keeps it: storage hosts never see the credential. Raises ImageGone if
+        the registry says that it is missing, RegistryUnavailable."""
         url = self.settle(path)
         for _ in range(_MAX_REDIRECTS):
             with self._sent("GET", url, scopes, {}, None) as response:
@@ -74,7 +76,10 @@ class Connection:
                     url = self.settle(response.headers["location"], url)
                     continue
                 if response.status_code != 200:
-                    raise self._make_error("GET", url, self._read(response))
+                    answer = self._read(response)
+                    if answer.status == 404 and self._says_missing("GET", url, scopes, {}, answer):
+                        raise make_part_gone(f"{strip_query(url)}: {answer.text}")
+                    raise self._make_error("GET", url, answer)
                 with self._translated("GET", url):
                     yield response.iter_raw(1 << 20)
                 return
@@ -158,6 +163,11 @@ class Connection:
         if answer.status in {401, 403}:
             return self._authorizer.refuse(detail)
         return RegistryUnavailable(f"The registry {self.host} answers with an error ({answer.status}). Try again in a moment.", detail)
+
+
+def make_part_gone(detail: str) -> ImageGone:
+    """Return the error for a blob that is missing where a manifest names it."""
+    return ImageGone("A part of the image was removed from the registry. Start again: it is made anew.", detail)
 
 
 def strip_query(url: str) -> str:

@@ -9,9 +9,8 @@ from docker.errors import APIError
 from docker.utils import parse_repository_tag
 
 from hubdock.core.errors import BackendError, RegistryUnavailable
+from hubdock.core.reference import names_host, parse_reference
 from hubdock.drivers.docker import client, translated
-
-_HUB = ("index.docker.io/", "docker.io/")
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -26,17 +25,9 @@ def find_digests(inspection: Mapping[str, Any], reference: str) -> set[str]:
     An engine with the containerd image store invents a digest for each image that it builds, equal to the image's id. Then a name counts only if it
     says its registry: a short one would have Docker Hub asked for a team's own image, and whoever has that name there would answer.
     """
-    repository = _shorten(split_reference(reference)[0])
-    named = "/" in repository and any(c in repository.partition("/")[0] for c in ".:")
-    found = [entry.partition("@") for entry in inspection.get("RepoDigests") or ()]
-    return {digest for name, _, digest in found if _shorten(name) == repository and (named or digest != inspection.get("Id"))}
-
-
-def _shorten(repository: str) -> str:
-    """Return a repository as the engine lists it: Docker Hub's without its host."""
-    for host in _HUB:
-        repository = repository.removeprefix(host)
-    return repository.removeprefix("library/")
+    wanted, named = parse_reference(reference), names_host(reference)
+    found = [(parse_reference(entry), entry.partition("@")[2]) for entry in inspection.get("RepoDigests") or ()]
+    return {digest for name, digest in found if (name.host, name.repository) == (wanted.host, wanted.repository) and (named or digest != inspection.get("Id"))}
 
 
 def find_newer(reference: str, inspection: Mapping[str, Any] | None) -> str:

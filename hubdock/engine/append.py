@@ -1,0 +1,41 @@
+"""Making an image without a builder: code and guest programs are put on the environment where it is, in the registry.
+
+What comes out differs in no file, mode, owner or setting from what `hubdock.engine.step_image` has BuildKit make of the same spec.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hubdock.core.dockerfile import GID, START, UID
+from hubdock.core.errors import HubDockError, ImageGone
+from hubdock.core.oci import Changes
+from hubdock.core.tree import Tree
+from hubdock.drivers.append import Appended, append_layers
+from hubdock.drivers.layer import spool_layer
+from hubdock.drivers.mirror import Mirror
+from hubdock.drivers.oci import Registry
+from hubdock.engine.step_image import add_code, add_guest
+
+
+def append_image(registry: Registry, environment: tuple[str, str], target: tuple[str, str], spec: dict[str, Any], mirror: Mirror, tree: Tree) -> Appended:
+    """Make the image of a spec (`hubdock.engine.assembly.make_image_spec`), whose blobs are in the mirror. It is there already → nothing is sent.
+
+    ``environment`` is (repository, digest), ``target`` (repository, tag). Raises what `append_layers` and `add_code` raise. On ImageGone the environment is
+    of no use to anybody: it is deleted, so that the next plan has it built anew.
+    """
+    spool = Path(spec["state"]) / "spool"
+    spool.mkdir(exist_ok=True)
+    changes = Changes(labels=spec["labels"], workdir=spec["workspace"], command=START)
+    with (
+        spool_layer(lambda context: add_guest(context, spec), (0, 0), "hubdock: guest programs", spool) as guest,
+        spool_layer(lambda context: add_code(context, spec, mirror, tree), (UID, GID), "hubdock: code", spool) as code,
+    ):
+        try:
+            return append_layers(registry, *environment, *target, [guest, code], changes, spool)
+        except ImageGone:
+            with suppress(HubDockError):  # a registry may be set to delete nothing
+                registry.delete_manifest(*environment)
+            raise
