@@ -19,7 +19,7 @@ from hubdock.core.events import Event
 from hubdock.core.naming import shorten
 from hubdock.core.plan import Part, Plan, State
 from hubdock.core.resources import format_bytes
-from hubdock.core.text import format_seconds, make_plain
+from hubdock.core.text import format_passed, format_seconds, make_plain
 
 _STATES = {State.READY: ("ready", "green"), State.BUILD: ("to be made", "yellow"), State.RUNNING: ("being made", "cyan"), State.NONE: ("none", "dim")}
 _PHASES = {"ready": "green", "failed": "red", "cancelled": "yellow"}
@@ -80,12 +80,7 @@ def format_estimate(part: Part) -> str:
 
 def format_age(moment: float, now: float | None = None) -> str:
     """Return ``3 days ago`` for seconds since the epoch."""
-    passed = max(0.0, (time.time() if now is None else now) - moment)
-    for unit, length in (("year", 365 * 86400), ("month", 30 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60)):
-        if passed >= length:
-            count = int(passed // length)
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
-    return "just now"
+    return format_passed((time.time() if now is None else now) - moment)
 
 
 def format_time(moment: float) -> str:

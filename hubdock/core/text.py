@@ -50,6 +50,15 @@ def make_tail(text: str, lines: int = 12) -> str:
     return "\n".join(kept[-lines:])
 
 
+def format_passed(seconds: float) -> str:
+    """Return ``3 days ago``."""
+    for unit, length in (("year", 365 * 86400), ("month", 30 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
 def format_seconds(seconds: float) -> str:
     """Return ``4 s``, ``2 min`` or ``1.5 h``."""
     if seconds < 90:
