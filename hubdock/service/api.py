@@ -92,11 +92,21 @@ async def make_plan(handler: APIHandler, body: dict[str, Any], asker: Asker | No
     return assembly
 
 
+def pop_rebuild(body: dict[str, Any]) -> bool:
+    """Take out of a body whether the newest base and packages are wanted. Raises InvalidOption."""
+    rebuild = body.pop("rebuild", False)
+    if not isinstance(rebuild, bool):
+        raise InvalidOption("“rebuild” must be true or false.", field="rebuild")
+    return rebuild
+
+
 class PlanHandler(APIHandler):
     """What a start would do. Nothing is done."""
 
     async def post(self) -> None:
-        assembly = await make_plan(self, self.read_json(), new_must_be_new=True)
+        body = self.read_json()
+        rebuild = pop_rebuild(body)
+        assembly = await make_plan(self, body, new_must_be_new=True, preview=True, rebuild=rebuild)
         self.write_json({**assembly.plan.as_dict(), "source": describe_source(assembly.source)})
 
 
@@ -110,9 +120,7 @@ class BuildsHandler(APIHandler):
 
     async def post(self) -> None:
         body = self.read_json()
-        rebuild = body.pop("rebuild", False)
-        if not isinstance(rebuild, bool):
-            raise InvalidOption("“rebuild” must be true or false.", field="rebuild")
+        rebuild = pop_rebuild(body)
         timeout = body.pop("timeout", None)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e9):
             raise InvalidOption("“timeout” must be a number of seconds.", field="timeout")

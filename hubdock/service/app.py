@@ -28,6 +28,7 @@ from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
+from hubdock.service.offers import Offers
 from hubdock.service.servers import Servers
 from hubdock.service.starts import Starts
 from hubdock.service.state import State
@@ -51,6 +52,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
     volume = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,250})"
     return [
         (f"{prefix}", choose.ChooseHandler),
+        (f"{prefix}plan", choose.PlanPage),
         (f"{prefix}builds/{identity}", pages.WatchHandler),
         (f"{prefix}board", board.BoardPage),
         (f"{prefix}workspaces", disk.WorkspacesPage),
@@ -86,7 +88,7 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     servers = Servers(hub, environ["JUPYTERHUB_API_TOKEN"])
     state = State(
         engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics),
-        servers, Boards(engine, servers),
+        servers, Boards(engine, servers), Offers(engine),
     )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -70,6 +71,15 @@ class HubAPI:
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
+
+
+def read_time(text: str) -> float:
+    """Return seconds since the epoch of the hub's ISO 8601, 0 for anything else."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _make_error(answer: httpx.Response, what: str = "start") -> HubDockError:

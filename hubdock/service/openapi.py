@@ -132,7 +132,9 @@ def _operation(summary: str, answers: dict[str, Any], *, body: dict[str, Any] | 
     return operation
 
 
-_REBUILD = {"allOf": [{**_object({**OPTIONS, "rebuild": {"type": "boolean", "description": "renew packages that are not pinned"}, "timeout": {"type": "number", "description": "seconds after which you no longer wait for it"}}, ["repo", "ref"])}]}
+_RENEW = {"rebuild": {"type": "boolean", "description": "take the newest base image, and renew packages that are not pinned"}}
+_LOOK = {"allOf": [_object({**OPTIONS, **_RENEW}, ["repo", "ref"])]}
+_REBUILD = {"allOf": [{**_object({**OPTIONS, **_RENEW, "timeout": {"type": "number", "description": "seconds after which you no longer wait for it"}}, ["repo", "ref"])}]}
 _VOLUME = {**_ID, "description": "its volume"}
 _BUDGET = {**_query("budget", "instead of the settings' budget, such as 50G"), "required": False}
 _BOARD = [{**_query(name, description), "required": False} for name, description in (("repo", "one repository instead of all"), ("q", "words that a branch, commit, author or repository holds"), ("mine", "1: yours alone"), ("running", "1: with a server alone"), ("page", "from 1"))]
@@ -151,7 +153,7 @@ PATHS: dict[str, Any] = {
     "/api/metrics": {"get": _operation("Prometheus metrics", {"200": _answer("Text exposition", _TEXT, "text/plain")})},
     "/api/branches": {"get": _operation("Branches and tags of a repository, now", {"200": _answer("The names", _ref("Branches"))}, parameters=[_query("repo", "address of the repository")])},
     "/api/board": {"get": _operation("The branches of the repositories that you may read, the newest first", {"200": _answer("A page of them", _ref("Board"))}, parameters=_BOARD)},
-    "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_ref("Options"))},
+    "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_LOOK)},
     "/api/builds": {
         "get": _operation("Your builds, newest first", {"200": _answer("Builds", _object({"builds": _list({"type": "object"})}))}),
         "post": _operation("Make what a start needs, or join who does", {"200": _answer("It is ready, or has failed at once", _ref("Build")), "202": _answer("It is under way", _ref("Build")), "503": _answer("The queue is full", _ref("Error"))}, body=_REBUILD),

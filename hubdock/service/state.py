@@ -12,6 +12,7 @@ from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
 from hubdock.service.metrics import Metrics
+from hubdock.service.offers import Offers
 from hubdock.service.servers import Servers
 from hubdock.service.starts import Starts
 
@@ -31,6 +32,7 @@ class State:
     collecting: Collecting
     servers: Servers
     boards: Boards
+    offers: Offers
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
