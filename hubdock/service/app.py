@@ -22,7 +22,7 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import api, board, choose, disk, lock, pages
+from hubdock.service import admin, api, board, choose, disk, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
@@ -55,6 +55,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}plan", choose.PlanPage),
         (f"{prefix}builds/{identity}", pages.WatchHandler),
         (f"{prefix}board", board.BoardPage),
+        (f"{prefix}admin", admin.AdminPage),
         (f"{prefix}workspaces", disk.WorkspacesPage),
         (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
         (f"{prefix}static/(.*)", StaticHandler, {"path": str(STATIC)}),

@@ -26,6 +26,9 @@ class Collecting:
         self.engine, self.metrics = engine, metrics
         self._measured = 0.0
         self._measuring: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[Report] | None = None
+        self._looked: tuple[float, Report] | None = None
+        self._collecting: asyncio.Task[Report] | None = None
 
     async def run(self) -> None:
         """Collect every ``collect_interval`` seconds until cancelled. A failure is told in the log, and tried again at the next time."""
@@ -55,6 +58,32 @@ class Collecting:
         report = await self.engine.builds.in_thread(self.engine.collector.collect, budget)
         self.metrics.observe_collection(sum_sizes(report.kept), report.freed, report.finished)
         return report
+
+    async def look_soon(self) -> Report | None:
+        """Return what takes space, as it was a minute ago at most if that is told at once; otherwise as it was told before, None at first.
+
+        Raises HubDockError.
+        """
+        if self._looked is None or time.monotonic() - self._looked[0] > MEASURE_EVERY:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self.look())
+            await asyncio.wait([self._looking], timeout=PATIENCE)
+            if self._looking.done():
+                self._looked = (time.monotonic(), self._looking.result())
+        return self._looked[1] if self._looked else None
+
+    async def collect_soon(self) -> Report | None:
+        """Collect, and return what was done; None if it goes on for longer than somebody waits. Raises HubDockError."""
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(self.collect())
+        await asyncio.wait([self._collecting], timeout=PATIENCE)
+        self._looked = None
+        return self._collecting.result() if self._collecting.done() else None
+
+    @property
+    def collects(self) -> bool:
+        """True while a collection runs that somebody asked for here."""
+        return self._collecting is not None and not self._collecting.done()
 
     async def measure(self) -> None:
         """Measure the workspaces now."""

@@ -43,7 +43,7 @@ class PageHandler(BaseHandler):
         state = self.state
         common = {
             "prefix": state.prefix, "hub_prefix": state.hub_prefix, "base_url": state.base_url, "user": self.name, "path": self.request.path,
-            "hub_admin": bool(self.user and self.user.get("admin")),
+            "admin": self.is_admin, "hub_admin": bool(self.user and self.user.get("admin")),
             "xsrf": self.xsrf_token.decode("ascii", "replace") if isinstance(self.xsrf_token, bytes) else str(self.xsrf_token),
         }  # fmt: skip
         self.set_status(status)

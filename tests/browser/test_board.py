@@ -55,7 +55,7 @@ def test_three_branches_on_one_page(windows: Windows, hub: Hub, hypotheses: Proj
     page.get_by_role("checkbox", name="Compare main").check()
     page.get_by_role("checkbox", name="Compare xgboost").check()
     page.get_by_role("button", name="Compare selected").click()
-    page.wait_for_url(re.compile(r"/compare\?repo=.*&refs=main&refs=xgboost$"))
+    page.wait_for_url(re.compile(r"/compare\?repo=[^&]+(?=.*&refs=main)(?=.*&refs=xgboost)(?!.*&refs=vgg19)"))
     open_board(page, hub, f"?repo={hypotheses.url}")
     row(page, "vgg19").get_by_role("link", name="New branch from vgg19").click()
     expect(page.locator("#new_branch")).to_be_focused()
@@ -147,3 +147,26 @@ def test_hostile_text_is_text(windows: Windows, hub: Hub, project: Project) -> N
     assert "\u202e" not in page.content() and "\x1b" not in page.content()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     check_axe(page)
+
+
+def test_the_administrators_page(windows: Windows, hub: Hub, hypotheses: Project) -> None:
+    """Builds with their logs, the queue, and the disk; nobody else sees it."""
+    build = hub.service("POST", "builds", {"repo": hypotheses.url, "ref": "main"}, token=hub.make_token("alice")).json()["id"]
+    hub.wait_for(lambda: hub.service("GET", f"builds/{build}").json()["finished"], 60, "it has ended")
+    page = windows.open()
+    log_in(page, hub, "bob")
+    expect(page.get_by_role("link", name="Builds and disk")).to_have_count(0)
+    refused = page.goto(f"{hub.url}/services/hubdock/admin")
+    assert refused and refused.status == 403
+    page = windows.open()
+    page.set_extra_http_headers({"Authorization": f"token {hub.token}"})  # of a service with the administrators' scope
+    page.goto(f"{hub.url}/services/hubdock/admin")
+    ended = page.locator("#ended tr").filter(has=page.locator(f'a[href$="/builds/{build}/log"]'))
+    expect(ended).to_contain_text("alice")
+    expect(ended).to_contain_text("ready after")
+    check_axe(page)
+    hub.wait_for(lambda: page.reload() and page.locator("#disk").count(), 60, "the disk is measured", 1)
+    expect(page.locator("#disk")).to_contain_text("Images")
+    take_picture(page, "admin")
+    page.get_by_role("button", name="Collect now").click()
+    expect(page.get_by_role("status")).to_be_visible(timeout=60_000)
