@@ -67,6 +67,7 @@ class Collecting:
         if self._looked is None or time.monotonic() - self._looked[0] > MEASURE_EVERY:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self.look())
+                self._looking.add_done_callback(tell_failure)
             await asyncio.wait([self._looking], timeout=PATIENCE)
             if self._looking.done():
                 self._looked = (time.monotonic(), self._looking.result())
@@ -76,6 +77,7 @@ class Collecting:
         """Collect, and return what was done; None if it goes on for longer than somebody waits. Raises HubDockError."""
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.create_task(self.collect())
+            self._collecting.add_done_callback(tell_failure)
         await asyncio.wait([self._collecting], timeout=PATIENCE)
         self._looked = None
         return self._collecting.result() if self._collecting.done() else None
@@ -103,3 +105,10 @@ class Collecting:
             await self.measure()
         except HubDockError as error:
             log.info("workspaces were not measured: %s %s", error, error.detail)
+
+
+def tell_failure(task: asyncio.Task[Report]) -> None:
+    """Write into the log why something failed: whoever asked for it may have left."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.warning("disk: %s %s", error, getattr(error, "detail", ""))
