@@ -135,7 +135,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def format_value(value: Scalar) -> str:
+def format_scalar(value: Scalar) -> str:
     """Return a value as people read it: six digits are enough to compare."""
     if value is None:
         return "null"

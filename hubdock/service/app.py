@@ -22,7 +22,7 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import admin, api, board, choose, disk, lock, pages
+from hubdock.service import admin, api, board, choose, compare, disk, lock, pages
 from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
@@ -56,6 +56,9 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}builds/{identity}", pages.WatchHandler),
         (f"{prefix}board", board.BoardPage),
         (f"{prefix}admin", admin.AdminPage),
+        (f"{prefix}compare", compare.ComparePage),
+        (f"{prefix}compare/notebook", compare.NotebookPage),
+        (f"{prefix}compare/outputs", compare.OutputsFrame),
         (f"{prefix}workspaces", disk.WorkspacesPage),
         (f"{prefix}oauth_callback", HubOAuthCallbackHandler),
         (f"{prefix}static/(.*)", StaticHandler, {"path": str(STATIC)}),
@@ -72,6 +75,8 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/builds/{identity}/log", api.LogHandler),
         (f"{prefix}api/images", api.ImagesHandler),
         (f"{prefix}api/collection", disk.CollectionHandler),
+        (f"{prefix}api/compare", compare.CompareHandler),
+        (f"{prefix}api/compare/notebook", compare.NotebookHandler),
         (f"{prefix}api/workspaces", disk.WorkspacesHandler),
         (f"{prefix}api/workspaces/{volume}", disk.WorkspaceHandler),
         (f"{prefix}api/workspaces/{volume}/restore", disk.RestoreHandler),

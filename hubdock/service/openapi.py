@@ -107,6 +107,40 @@ SCHEMAS: dict[str, Any] = {
             "page": {"type": "integer"}, "pages": {"type": "integer"}, "total": {"type": "integer"}, "waiting": {"type": "integer", "description": "branches on the page that are not read yet"},
         }
     ),
+    "CompareRow": _object(
+        {"file": _TEXT, "name": _TEXT, "differs": {"type": "boolean", "description": "whether the branches' values are not all the same"},
+         "values": {**_list(_object({"value": {"type": ["string", "number", "boolean", "null"]}, "there": {"type": "boolean"}, "delta": {**_NUMBER, "description": "difference to the base"}})), "description": "one for each branch"}}
+    ),
+    "Chart": _object(
+        {"title": _TEXT, "x_label": _TEXT, "y_label": _TEXT, "lines": _list(_object({"name": _TEXT, "points": _list(_list({"type": "number"}))}))}
+    ),
+    "Comparison": _object(
+        {
+            "repo": _TEXT, "base": {**_TEXT, "description": "the branch that differences are against"},
+            "branches": _list(_object({"branch": _TEXT, "commit": _TEXT, "subject": _TEXT, "author": _TEXT, "time": _NUMBER})),
+            "metrics": _list(_ref("CompareRow")), "params": _list(_ref("CompareRow")),
+            "differences": _list(
+                _object(
+                    {"branch": _TEXT, "requirements": _list(_TEXT), "data": _list(_object({"path": _TEXT, "change": {"enum": ["added", "removed", "changed"]}, "before": _NUMBER, "after": _NUMBER})),
+                     "notebooks": _list(_object({"path": _TEXT, "change": {"enum": ["added", "removed", "changed"]}}))}
+                )
+            ),
+            "plots": _list(_ref("Chart")), "history": {**_list(_ref("Chart")), "description": "metrics over the last commits that changed them; the newest is 0"},
+            "notices": _list(_object({"branch": _TEXT, "message": _TEXT})),
+        }
+    ),
+    "NotebookComparison": _object(
+        {
+            "repo": _TEXT, "before": _TEXT, "after": _TEXT, "path": _TEXT,
+            "cells": _list(
+                _object(
+                    {"change": {"enum": ["same", "changed", "added", "removed"]}, "kind": _TEXT, "before": {"type": ["integer", "null"]}, "after": {"type": ["integer", "null"]},
+                     "lines": {**_list(_list(_TEXT)), "description": "(mark, line): “+”, “-”, a space, or “…” for what is left out"},
+                     "outputs": {"enum": ["", "same", "before", "after", "both"], "description": "which sides have outputs; both: they differ"}}
+                )
+            ),
+        }
+    ),
     "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
 }  # fmt: skip
 
@@ -153,6 +187,12 @@ PATHS: dict[str, Any] = {
     "/api/metrics": {"get": _operation("Prometheus metrics", {"200": _answer("Text exposition", _TEXT, "text/plain")})},
     "/api/branches": {"get": _operation("Branches and tags of a repository, now", {"200": _answer("The names", _ref("Branches"))}, parameters=[_query("repo", "address of the repository")])},
     "/api/board": {"get": _operation("The branches of the repositories that you may read, the newest first", {"200": _answer("A page of them", _ref("Board"))}, parameters=_BOARD)},
+    "/api/compare": {
+        "get": _operation("Branches compared, from git: metrics, parameters, packages, data, notebooks, plots", {"200": _answer("The comparison", _ref("Comparison"))}, parameters=[_query("repo", "address of the repository"), {**_query("refs", "a branch; two to eight of them, the parameter repeated"), "schema": _list(_TEXT)}, {**_query("base", "the branch to compare with; none: the default branch if chosen, else the first"), "required": False}])
+    },
+    "/api/compare/notebook": {
+        "get": _operation("One notebook on two branches, cell by cell", {"200": _answer("The cells", _ref("NotebookComparison"))}, parameters=[_query("repo", "address of the repository"), _query("before", "a branch"), _query("after", "another"), _query("path", "of the notebook in the repository")])
+    },
     "/api/plan": {"post": _operation("What a start would do; nothing is done", {"200": _answer("The plan", _ref("Plan"))}, body=_LOOK)},
     "/api/builds": {
         "get": _operation("Your builds, newest first", {"200": _answer("Builds", _object({"builds": _list({"type": "object"})}))}),

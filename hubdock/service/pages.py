@@ -12,6 +12,7 @@ from tornado.web import HTTPError
 
 from hubdock.core.board import format_age, format_value
 from hubdock.core.events import Event, Kind, Phase
+from hubdock.core.metrics import format_delta, format_scalar
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import Options
 from hubdock.core.resources import format_bytes
@@ -26,6 +27,8 @@ _environment.filters["plain"] = lambda text, limit=MAX_LINE: make_plain(str(text
 _environment.filters["bytes"] = format_bytes
 _environment.filters["age"] = lambda seconds: format_age(time.time() - seconds)
 _environment.filters["value"] = format_value
+_environment.filters["delta"] = format_delta
+_environment.filters["scalar"] = format_scalar
 _environment.filters["when"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 

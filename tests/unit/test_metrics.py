@@ -25,7 +25,7 @@ from hubdock.core.metrics import (
     find_delta,
     flatten,
     format_delta,
-    format_value,
+    format_scalar,
     load_measured,
     parse_values,
 )
@@ -207,13 +207,13 @@ def test_deltas_have_a_sign_and_no_noise() -> None:
     assert [format_delta(find_delta(a, b)) for a, b in ((0.8, 0.9), (0.9, 0.8), (3, 5), (0.1 + 0.2, 0.3), (1, 1), (True, 2), ("x", 1), (None, 1), (1e308, -1e308))] == [
         "+0.1", "-0.1", "+2", "0", "0", "", "", "", "",
     ]  # fmt: skip
-    assert [format_value(v) for v in (0.1234567, 3, True, None, "x", 1e-9)] == ["0.123457", "3", "true", "null", "x", "1e-09"]
+    assert [format_scalar(v) for v in (0.1234567, 3, True, None, "x", 1e-9)] == ["0.123457", "3", "true", "null", "x", "1e-09"]
 
 
 @given(st.floats() | st.integers(), st.floats() | st.integers())
 def test_any_two_numbers_have_a_delta_or_none(before: float, after: float) -> None:
     format_delta(find_delta(before, after))
-    format_value(before)
+    format_scalar(before)
 
 
 def test_names_that_two_files_share_are_told_apart() -> None:
