@@ -11,7 +11,6 @@ from hubdock.core.metrics import Scalar
 
 PAGE = 50
 COLUMNS = 4
-_SPANS = ((60, "minute"), (3600, "hour"), (86400, "day"), (86400 * 30.44, "month"), (86400 * 365.25, "year"))
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,6 @@ def format_value(value: Scalar) -> str:
     if isinstance(value, bool | str):
         return str(value)
     return f"{value:.6g}" if isinstance(value, float) or abs(value) >= 10**15 else str(value)
-
-
-def format_age(seconds: float) -> str:
-    """Return ``just now``, ``3 hours ago`` or ``2 years ago``. What a commit says is of the future is just now."""
-    if seconds < _SPANS[0][0]:
-        return "just now"
-    span, name = max((span, name) for span, name in _SPANS if span <= seconds)
-    count = int(seconds // span)
-    return f"{count} {name}{'s' if count > 1 else ''} ago"
 
 
 def as_dict(row: Row) -> dict[str, Any]:

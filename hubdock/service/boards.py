@@ -29,7 +29,8 @@ log = logging.getLogger("hubdock")
 ASK, READ = 3.0, 0.8  # seconds that a page waits for remotes' names, and for what is fetched of their branches
 REPOSITORIES = 50  # that are asked for one page
 AHEAD = 200  # newest branches of a repository that are read even if they are on no page yet
-RETRY = 30.0
+RETRY = 30.0  # seconds until what could not be read is tried again
+MOST = 1000
 PARALLEL = 4
 Makers = Mapping[tuple[str, str], tuple[str, ...]]
 
@@ -71,7 +72,7 @@ class Boards:
         self.reader = BoardReader(engine.planner.reader)
         self._door = asyncio.Semaphore(PARALLEL)
         self._reading: dict[object, asyncio.Task[None]] = {}
-        self._failed: dict[object, float] = {}
+        self._done: dict[object, float] = {}
 
     async def look(self, asker: Asker, wanted: Wanted, only: RepoURL | None = None) -> View:
         """Return what somebody wants to see: of one repository, or of all that they may read. Raises HubDockError if the one can't be read."""
@@ -140,12 +141,13 @@ class Boards:
             self._begin("details", asker, known, heads)
 
     def _begin(self, what: str, asker: Asker, known: Repository, heads: Mapping[str, str]) -> asyncio.Task[None] | None:
-        """Have something read of branches, once at a time whoever asks; None if it failed a moment ago."""
+        """Have something read of branches, once at a time whoever asks; None if that was tried a moment ago."""
         key = (what, known.repo.canonical, frozenset(heads.items()))
         now = time.monotonic()
-        self._failed = {failed: when for failed, when in self._failed.items() if now - when < RETRY}
-        if key in self._failed:
+        if now - self._done.get(key, -RETRY) < RETRY:
             return None
+        if len(self._done) > MOST:
+            self._done = {old: when for old, when in self._done.items() if now - when < RETRY}
         running = self._reading.get(key)
         if running is None:
             running = self._reading[key] = asyncio.create_task(self._read(what, asker, known.repo, heads, key))
@@ -164,7 +166,7 @@ class Boards:
             log.info("%s of %s were not read: %s %s", what, repo, error, error.detail)
         except Exception:
             log.exception("%s of %s", what, repo)
-        self._failed[key] = time.monotonic()  # or it has gone well: then nobody asks again, unless a branch moved meanwhile
+        self._done[key] = time.monotonic()  # well or not: a branch that moved meanwhile is another time's
 
     async def _wait(self, tasks: Iterable[asyncio.Task[None] | None]) -> None:
         running = [task for task in tasks if task is not None]

@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tornado.web import HTTPError
 
-from hubdock.core.board import format_age, format_value
+from hubdock.core.board import format_value
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.metrics import format_delta, format_scalar
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import Options
 from hubdock.core.resources import format_bytes
-from hubdock.core.text import MAX_LINE, make_plain
+from hubdock.core.text import MAX_LINE, format_passed, make_plain
 from hubdock.engine.build import Build
 from hubdock.service.base import BaseHandler
 
@@ -25,7 +25,7 @@ LOG_LINES = 200
 _environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _environment.filters["plain"] = lambda text, limit=MAX_LINE: make_plain(str(text), limit)
 _environment.filters["bytes"] = format_bytes
-_environment.filters["age"] = lambda seconds: format_age(time.time() - seconds)
+_environment.filters["age"] = lambda seconds: format_passed(time.time() - seconds)
 _environment.filters["value"] = format_value
 _environment.filters["delta"] = format_delta
 _environment.filters["scalar"] = format_scalar

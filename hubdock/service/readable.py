@@ -40,6 +40,7 @@ class Readable:
         self._answers: dict[Question, Answer] = {}
         self._asking: dict[Question, asyncio.Task[Answer]] = {}
         self._before: dict[Question, None] = {}
+        self._tidied = 0.0
 
     async def ask(self, asker: Asker, repos: Collection[RepoURL], patience: float) -> dict[RepoURL, Answer]:
         """Return what the remotes say to somebody, of those that answer within ``patience`` seconds. The others are remembered when they do."""
@@ -76,7 +77,14 @@ class Readable:
             answer = Answer(None, error, time.monotonic())
             if isinstance(error, AccessDenied | RepoNotAllowed):
                 self._before.pop(question, None)
-        self._answers = {kept: old for kept, old in self._answers.items() if old.fresh} | {question: answer}
+        self._answers[question] = answer
+        self._tidy()
+        return answer
+
+    def _tidy(self) -> None:
+        """Drop what may not be used again, now and then."""
         while len(self._before) > MOST:
             del self._before[next(iter(self._before))]
-        return answer
+        if time.monotonic() - self._tidied > MAX_AGE:
+            self._tidied = time.monotonic()
+            self._answers = {question: answer for question, answer in self._answers.items() if answer.fresh}

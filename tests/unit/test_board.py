@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hubdock.core.board import Row, Runs, Wanted, add_shared, choose_columns, format_age, format_value, make_page, parse_wanted
+from hubdock.core.board import Row, Runs, Wanted, add_shared, choose_columns, format_value, make_page, parse_wanted
 
 REPO, OTHER = "https://a.org/team/digits", "https://a.org/team/faces"
 MAIN = Row(REPO, "main", "1" * 40, True, "first", "Ada", 100, True, "e1", metrics=(("accuracy", 0.9), ("loss", 0.1)))
@@ -69,14 +69,6 @@ def test_the_metrics_of_most_branches_are_columns() -> None:
 
 def test_my_server_is_the_one_that_is_ready() -> None:
     assert NEW.runs_of("alice") == Runs("alice", "s2", "/user/alice/s2/") and NEW.runs_of("carol") is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1e9, "just now"), (59, "just now"), (60, "1 minute ago"), (7199, "1 hour ago"), (86400 * 3, "3 days ago"), (86400 * 45, "1 month ago"), (86400 * 800, "2 years ago")],
-)
-def test_ages(seconds: float, text: str) -> None:
-    assert format_age(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 const board = document.getElementById("board");
 const text = document.getElementById("q");
 const SOON = 1500; // ms until what was not read yet is asked for again
-const LATER = 20_000; // ms between two looks at a board that lies open
+const LATER = 60_000; // ms between two looks at a board that lies open
 const MOST = 20; // times that it is asked for soon: what can't be read is not asked for all day
 let tries = 0;
 

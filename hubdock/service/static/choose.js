@@ -176,7 +176,9 @@ function showNew(shown) {
 }
 
 fromHere.hidden = false;
-showNew(Boolean(newBranch.value) || newBranch.hasAttribute("aria-invalid"));
+const wantsNew = location.hash === "#new_branch"; // a link of the board
+showNew(wantsNew || Boolean(newBranch.value) || newBranch.hasAttribute("aria-invalid"));
+if (wantsNew) newBranch.focus();
 fromHere.addEventListener("click", () => {
   showNew(field("new").hidden);
   if (!field("new").hidden) {
