@@ -18,12 +18,13 @@ from hubdock.core.errors import BackendError, ConfigError, HubDockError, ImageGo
 from hubdock.core.oci import CONFIG, LAYER, Descriptor, make_digest, make_manifest
 from hubdock.drivers.oci import Registry
 from hubdock.drivers.oci_auth import Logins
-from tests.contract.conftest import Connect, make_logins
+from tests.contract.conftest import Connect, make_logins, start
 from tests.kit.hub import find_port
 from tests.kit.images import publish, put_raw
 from tests.kit.moody import Answer, Moody, be_silent
 from tests.kit.registry import Registry as Running
-from tests.kit.tokens import TokenServer
+from tests.kit.registry import write_htpasswd
+from tests.kit.tokens import TokenServer, write_tls
 
 MISSING = "sha256:" + "0" * 64
 
@@ -402,3 +403,19 @@ def test_plain_http_only_where_the_admin_says_so(running: Running) -> None:
             registry.find_digest("team/x", "1")
     finally:
         registry.close()
+
+
+def test_a_certificate_of_the_teams_own(tmp_path: Path, password_file: str) -> None:
+    tls = write_tls(tmp_path)
+    running = start(tmp_path / "tls", tls=tls, auth=write_htpasswd(tmp_path))
+    logins = Logins([{"origin": running.url, "username": "team", "password_file": password_file}])
+    trusting, strict = Registry(running.host, logins, certificates=str(tls["certificate"])), Registry(running.host, logins)
+    try:
+        assert publish(trusting, "team/x", "1") == trusting.find_digest("team/x", "1")
+        with pytest.raises(RegistryUnavailable, match="does not answer") as caught:
+            strict.find_digest("team/x", "1")
+        assert "CERTIFICATE_VERIFY_FAILED" in caught.value.detail
+    finally:
+        trusting.close()
+        strict.close()
+        running.stop()

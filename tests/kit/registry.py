@@ -56,15 +56,16 @@ def write_htpasswd(directory: Path) -> dict[str, object]:
 class Registry:
     """One registry with its files in ``directory``, at an address that the Docker Engine trusts without TLS (127.0.0.0/8)."""
 
-    def __init__(self, directory: Path, auth: dict[str, object] | None = None, delete: bool = True) -> None:
-        """``auth`` is the registry's own setting: ``{"htpasswd": …}`` (`write_htpasswd`) or ``{"token": …}`` (tests.kit.tokens)."""
+    def __init__(self, directory: Path, auth: dict[str, object] | None = None, delete: bool = True, tls: dict[str, object] | None = None) -> None:
+        """``auth`` is the registry's own setting: ``{"htpasswd": …}`` (`write_htpasswd`) or ``{"token": …}`` (tests.kit.tokens); so is ``tls``."""
         self.host = f"127.0.0.1:{find_port()}"
         self.log = directory / "registry.log"
         self.files = directory / "registry"
         storage = {"filesystem": {"rootdirectory": str(self.files)}, "delete": {"enabled": delete}}
-        config = {"version": 0.1, "storage": storage, "http": {"addr": self.host}, **({"auth": auth} if auth else {})}
+        config = {"version": 0.1, "storage": storage, "http": {"addr": self.host, **({"tls": tls} if tls else {})}, **({"auth": auth} if auth else {})}
         (directory / "registry.json").write_text(json.dumps(config))
         self.config = directory / "registry.json"
+        self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Registry:
@@ -74,7 +75,7 @@ class Registry:
             self.process = subprocess.Popen([program, "serve", str(self.config)], stdout=log, stderr=log, start_new_session=True)
         for _ in range(100):
             try:
-                if httpx.get(f"http://{self.host}/v2/").status_code in {200, 401}:
+                if httpx.get(f"{self.url}/v2/", verify=False).status_code in {200, 401}:
                     return self
             except httpx.HTTPError:
                 time.sleep(0.1)

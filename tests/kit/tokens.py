@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +21,23 @@ from cryptography.x509.oid import NameOID
 SERVICE = "hubdock-test-registry"
 
 
+def make_certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
+    """Return a certificate of 127.0.0.1 that signs itself."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hubdock tests")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+
+
+def write_tls(directory: Path) -> dict[str, object]:
+    """Return the ``tls`` of a registry with a certificate of its own."""
+    key, paths = rsa.generate_private_key(public_exponent=65537, key_size=2048), (directory / "tls.pem", directory / "tls.key")
+    paths[0].write_bytes(make_certificate(key).public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return {"certificate": str(paths[0]), "key": str(paths[1])}
+
+
 class TokenServer:
     """``team``/``only-for-tests`` may do everything, anybody may pull what lies below ``public/``. ``life`` is in seconds."""
 
@@ -28,7 +46,7 @@ class TokenServer:
         self.asked: list[tuple[str, list[str]]] = []
         self.broken = False
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._certificate = self._make_certificate()
+        self._certificate = make_certificate(self._key)
         self.bundle = directory / "token.pem"
         self.bundle.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
@@ -43,12 +61,6 @@ class TokenServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-    def _make_certificate(self) -> x509.Certificate:
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hubdock tests")])
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(self._key.public_key()).serial_number(1)
-        return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(self._key, hashes.SHA256())
 
     def _make_token(self, user: str, scopes: list[str]) -> str:
         access = []
