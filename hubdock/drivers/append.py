@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,14 @@ class Appended:
     blobs: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """A repository of a registry."""
+
+    registry: Registry
+    repository: str
+
+
 def append_layers(
     registry: Registry, source: str, digest: str, target: str, tag: str, layers: Sequence[SpooledLayer], changes: Changes, directory: Path | None = None
 ) -> Appended:
@@ -45,14 +53,26 @@ def append_layers(
     if registry.find_digest(target, tag) == make_digest(content):
         return Appended(make_digest(content), 0, 0)
     described = Descriptor(CONFIG, make_digest(config), len(config))
-    sent = [_send(registry, target, spooled) for spooled in layers]
-    mounts = {layer.digest: layer for layer in manifest.layers} if source != target else {}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        sent += pool.map(lambda layer: _mount(registry, source, target, layer, directory), mounts.values())
+    sent = [size for spooled in layers if (size := _send(registry, target, spooled))]
+    sent += _carry_all(Place(registry, source), Place(registry, target), manifest.layers, directory)
     if not registry.has_blob(target, described.digest):
         registry.upload_blob(target, described, io.BytesIO(config))
         sent.append(described.size)
-    return Appended(registry.put_manifest(target, tag, content), sum(sent), sum(1 for size in sent if size))
+    return Appended(registry.put_manifest(target, tag, content), sum(sent), len(sent))
+
+
+def copy_image(source: Place, reference: str, target: Place, tag: str, platform: str, directory: Path | None = None) -> Appended:
+    """Make one platform's image of a registry an image of another place, always with an OCI manifest. What is there is not sent again.
+
+    Raises ImageGone if it is not in its registry, RegistryUnavailable, BackendError.
+    """
+    manifest = source.registry.read_manifest(source.repository, reference, platform)
+    if manifest is None:
+        raise ImageGone("The image is not in its registry any more. Start again.", f"{source.registry.host}/{source.repository} {reference}")
+    config = b"".join(source.registry.stream_blob(source.repository, manifest.config))
+    sent = _carry_all(source, target, (manifest.config, *manifest.layers), directory)
+    digest = target.registry.put_manifest(target.repository, tag, make_manifest(config, manifest.layers))
+    return Appended(digest, sum(sent), len(sent))
 
 
 def _send(registry: Registry, target: str, spooled: SpooledLayer) -> int:
@@ -64,14 +84,24 @@ def _send(registry: Registry, target: str, spooled: SpooledLayer) -> int:
     return descriptor.size
 
 
-def _mount(registry: Registry, source: str, target: str, descriptor: Descriptor, directory: Path | None) -> int:
-    """Make a layer of the source one of the target; where the registry won't, carry it over. Return the bytes that were sent."""
-    upload = registry.mount_blob(target, descriptor.digest, source)
-    if not upload:
+def _carry_all(source: Place, target: Place, blobs: Iterable[Descriptor], directory: Path | None) -> list[int]:
+    """Make blobs some of another place, and return the bytes of each that had to be sent."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        sent = pool.map(lambda blob: _carry(source, target, blob, directory), {blob.digest: blob for blob in blobs}.values())
+        return [size for size in sent if size]
+
+
+def _carry(source: Place, target: Place, blob: Descriptor, directory: Path | None) -> int:
+    """Make a blob one of another place: mounted where that can be, else carried over unless it is there. Return the bytes that were sent."""
+    upload = ""
+    if source.registry is target.registry:
+        upload = "" if source.repository == target.repository else target.registry.mount_blob(target.repository, blob.digest, source.repository)
+        if not upload:
+            return 0
+    if target.registry.has_blob(target.repository, blob.digest):
         return 0
     with tempfile.TemporaryFile(dir=directory) as file:
-        for piece in registry.stream_blob(source, descriptor):
+        for piece in source.registry.stream_blob(source.repository, blob):
             file.write(piece)
-        file.seek(0)
-        registry.upload_blob(target, descriptor, file, upload)
-    return descriptor.size
+        target.registry.upload_blob(target.repository, blob, file, upload)
+    return blob.size

@@ -99,6 +99,7 @@ def test_what_a_registry_does_not_mount_is_carried_over(moody: Moody, connect: C
     moody.mood = lambda method, path: path.partition("?")[0] if "mount=" in path else None
     made = append(registry, environment, "one")
     assert made.blobs == 5 and moody.count("GET", "/blobs/sha256") == 4
+    assert append(registry, environment, "two", tag="two").blobs == 2, "and not again"
     manifest = registry.read_manifest("hub/image", "key")
     assert manifest and manifest.digest == made.digest
     for layer in manifest.layers:

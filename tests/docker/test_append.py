@@ -18,10 +18,9 @@ from config.demo.server import Server
 from hubdock.core.errors import ImageGone
 from hubdock.drivers.append import Appended
 from hubdock.drivers.mirror import Mirror
-from hubdock.drivers.oci import Registry
-from hubdock.engine.append import append_image
 from hubdock.engine.assembly import make_image_spec
 from hubdock.engine.build import Build
+from tests.contract.test_registry_images import Images
 from tests.docker.test_determinism import make_hostile
 from tests.kit.builder import Builder
 from tests.kit.registry import Registry as Running
@@ -34,25 +33,26 @@ class Place:
 
     def __init__(self, running: Running, builder: Builder) -> None:
         self.running, self.builder = running, builder
-        self.registry = Registry(running.host, insecure=[running.host])
+        self.images = Images({"registry": f"{running.host}/hub", "insecure_registries": [running.host]})
+        self.registry = self.images.open_registry(running.host)
         self.made: list[str] = []
 
     def push(self, build: Build) -> str:
-        image = self.builder.image("environment", build)
+        assert build.assembly.environment
+        image, key = self.builder.image("environment", build), build.assembly.environment.key
         name = f"{self.running.host}/hub/environment"
-        image.tag(name, "key")
-        self.made.append(f"{name}:key")
-        for line in self.builder.docker.images.push(name, "key", stream=True, decode=True):
+        image.tag(name, key)
+        self.made.append(f"{name}:{key}")
+        for line in self.builder.docker.images.push(name, key, stream=True, decode=True):
             assert "error" not in line, line
-        digest = self.registry.find_digest("hub/environment", "key")
+        digest = self.registry.find_digest("hub/environment", key)
         assert digest
         return digest
 
-    def append(self, build: Build, digest: str) -> Appended:
+    def append(self, build: Build) -> Appended:
         a, settings = build.assembly, self.builder.settings
-        assert a.image
         mirror = Mirror(settings.state, a.remote, settings.max_repo_size)
-        return append_image(self.registry, ("hub/environment", digest), ("hub/image", a.image.key), make_image_spec(settings, a), mirror, mirror.read_tree(a.ref.commit))
+        return self.images.append_image(make_image_spec(settings, a), mirror, mirror.read_tree(a.ref.commit))
 
     def pull(self, digest: str) -> Any:
         self.made.append(f"{self.running.host}/hub/image@{digest}")
@@ -64,7 +64,7 @@ class Place:
                 self.builder.docker.images.remove(name, force=True)
             except docker.errors.APIError:
                 continue
-        self.registry.close()
+        self.images.close()
         self.running.stop()
 
 
@@ -120,8 +120,8 @@ def test_it_is_the_image_that_buildkit_makes(builder: Builder, places: list[Plac
     build = builder.must(repo=project.url, ref="main")
     wanted, found = builder.image("image", build), []
     for place in places:
-        made = place.append(build, place.push(build))
-        found.append(place.pull(made.digest))
+        place.push(build)
+        found.append(place.pull(place.append(build).digest))
     assert found[0].attrs["RootFS"] == found[1].attrs["RootFS"]
     # BuildKit marks a CMD with "ArgsEscaped", which means something on Windows only
     config, other = ({name: value for name, value in image.attrs["Config"].items() if value and name != "ArgsEscaped"} for image in (wanted, found[0]))
@@ -139,12 +139,12 @@ def test_an_edit_sends_one_small_layer(builder: Builder, places: list[Place], pr
     project.write_all({"README.md": "one", "value.txt": "AAAA"}).commit()
     first = builder.must(repo=project.url, ref="main")
     place = places[0]
-    digest = place.push(first)
-    before = place.append(first, digest)
-    assert place.append(first, digest) == Appended(before.digest, 0, 0)
+    place.push(first)
+    before = place.append(first)
+    assert place.append(first) == Appended(before.digest, 0, 0)
     project.write_all({"README.md": "two", "value.txt": "BBBB"}).commit()
     second = builder.must(repo=project.url, ref="main")
-    after = place.append(second, digest)
+    after = place.append(second)
     assert after.blobs == 2 and after.uploaded < 16384, "the layer of the code and the configuration: the guest programs are there"
     text = builder.docker.containers.run(place.pull(after.digest).id, ["cat", "/hubdock/code/README.md", "/hubdock/code/value.txt"], entrypoint=[], remove=True)
     assert text == b"twoBBBB"
@@ -159,6 +159,10 @@ def test_an_environment_with_a_lost_layer_is_not_taken_for_whole_again(builder: 
     for path in [*place.running.files.rglob(manifest.layers[-1].digest.removeprefix("sha256:"))]:
         shutil.rmtree(path)
     with pytest.raises(ImageGone):
-        place.append(build, digest)
+        place.append(build)
     assert place.registry.find_digest("hub/environment", digest) is None
-    assert place.append(build, place.push(build)).digest, "pushed again, it is"
+    with pytest.raises(ImageGone, match="Start again"):
+        place.append(build)
+    place.push(build)
+    made = place.append(build)
+    assert build.assembly.image and place.images.find_image("image", build.assembly.image.key, build.assembly.image.canonical) == f"{place.running.host}/hub/image@{made.digest}"
