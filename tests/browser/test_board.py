@@ -56,6 +56,7 @@ def test_three_branches_on_one_page(windows: Windows, hub: Hub, hypotheses: Proj
     page.get_by_role("checkbox", name="Compare xgboost").check()
     page.get_by_role("button", name="Compare selected").click()
     page.wait_for_url(re.compile(r"/compare\?repo=[^&]+(?=.*&refs=main)(?=.*&refs=xgboost)(?!.*&refs=vgg19)"))
+    expect(page.get_by_role("main")).to_contain_text("accuracy")
     open_board(page, hub, f"?repo={hypotheses.url}")
     row(page, "vgg19").get_by_role("link", name="New branch from vgg19").click()
     expect(page.locator("#new_branch")).to_be_focused()
