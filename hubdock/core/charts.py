@@ -14,13 +14,14 @@ WIDTH, HEIGHT = 480, 280
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 44
 MAX_LINES = 24
 MAX_POINTS = 600  # of a line: more than the picture has columns
+MAX_DOTS = 20
 MAX_TABLE = 100  # rows of the table beneath
 STYLES = 8  # of lines: colour and dashes
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line to draw. ``style`` from 0 is the same for what belongs together, such as a branch."""
+    """One line to draw. ``style`` from 0 tells its colour, the same for what belongs together, such as a branch."""
 
     name: str
     points: tuple[Point, ...]
@@ -29,10 +30,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Line:
-    """A drawn line: ``path`` are the points as SVG writes them, ``dots`` the same one by one where they are few."""
+    """A drawn line: ``path`` are the points as SVG writes them, ``dots`` the same one by one where they are few. ``dash`` is its own where there are few."""
 
     name: str
     style: int
+    dash: int
     path: str
     dots: tuple[tuple[str, str], ...]
 
@@ -77,7 +79,7 @@ def make_chart(title: str, x_label: str, y_label: str, series: Sequence[Series],
     x_range, y_range = (min(xs), max(xs)), (y_marks[0], y_marks[-1])
     if x_range[0] == x_range[1]:
         x_range = (x_marks[0], x_marks[-1])
-    lines = tuple(_draw(one, x_range, y_range) for one in kept)
+    lines = tuple(_draw(one, number, x_range, y_range) for number, one in enumerate(kept))
     x_ticks = tuple(Tick(_place_x(mark, x_range), format_mark(mark)) for mark in x_marks if x_range[0] <= mark <= x_range[1])
     y_ticks = tuple(Tick(_place_y(mark, y_range), format_mark(mark)) for mark in y_marks)
     names = [make_plain(one.name, 120) for one in kept]
@@ -125,11 +127,11 @@ def _place_y(value: float, reach: tuple[float, float]) -> str:
     return _scale(value, reach, HEIGHT - BOTTOM, -(HEIGHT - TOP - BOTTOM))
 
 
-def _draw(one: Series, x_range: Point, y_range: Point) -> Line:
+def _draw(one: Series, number: int, x_range: Point, y_range: Point) -> Line:
     step = -(-len(one.points) // MAX_POINTS)
     points = [*one.points[::step], one.points[-1]] if step > 1 else one.points
     placed = tuple((_place_x(x, x_range), _place_y(y, y_range)) for x, y in points)
-    return Line(make_plain(one.name, 120), one.style % STYLES, " ".join(f"{x},{y}" for x, y in placed), placed if len(placed) <= 40 else ())
+    return Line(make_plain(one.name, 120), one.style % STYLES, number % STYLES, " ".join(f"{x},{y}" for x, y in placed), placed if len(placed) <= MAX_DOTS else ())
 
 
 def _make_table(series: Sequence[Series]) -> tuple[tuple[tuple[str, ...], ...], bool]:

@@ -83,7 +83,7 @@ def read_cells(notebook: Mapping[str, Any]) -> list[NotebookCell]:
         outputs = cell.get("outputs")
         mark = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest() if isinstance(outputs, list) and outputs else ""
         kind = cell.get("cell_type")
-        found.append(NotebookCell(kind if kind in ("code", "markdown", "raw") else "unknown", join_text(cell.get("source")), mark))
+        found.append(NotebookCell(kind if kind in ("code", "markdown", "raw") else "unknown", join_text(cell.get("source")).removesuffix("\n"), mark))
     return found
 
 
