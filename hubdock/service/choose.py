@@ -61,7 +61,7 @@ class PlanPage(FormHandler):
         except HubDockError as error:
             self.render_page("problem.html", error.status, error=error, near=self.find_near(read_values(form), error))
         else:
-            self.render_page("plan.html", plan=plan)
+            self.render_page("plan.html", plan=plan, asked=False)
 
 
 class ChooseHandler(FormHandler):
@@ -107,7 +107,7 @@ class ChooseHandler(FormHandler):
         shown = {name: drop_credentials(value) for name, value in values.items()}
         self.render_page(
             "choose.html", error.status if error else 200, values=shown, error=error, near=self.find_near(shown, error), retry=RETRY if isinstance(error, QueueFull) else 0,
-            refs=refs, plan=plan, limits=self.engine.settings.limits, free=self.engine.settings.free_choice, offers=await self.state.offers.find(self.asker),
+            refs=refs, plan=plan, asked=plan is not None, limits=self.engine.settings.limits, free=self.engine.settings.free_choice, offers=await self.state.offers.find(self.asker),
             servers=await self._find_servers(),
         )  # fmt: skip
 

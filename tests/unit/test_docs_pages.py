@@ -184,6 +184,7 @@ def test_configurations_are_accepted(path: Path, number: int, tmp_path: Path, mo
     if "HubDock" not in code.co_names and "HubDockSpawner" not in code.co_names:
         return
     monkeypatch.setattr("hubdock.engine.config.read_secret", lambda path: "x")
+    monkeypatch.setattr("hubdock.engine.checks.read_secret", lambda path: "x")
     monkeypatch.setattr(Path, "is_file", lambda self: True)
     monkeypatch.setattr(hubdock, "configure", lambda c, port=9000: None)
     config = Config()

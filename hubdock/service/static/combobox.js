@@ -24,9 +24,9 @@ export class Combobox {
     if (focused) input.focus();
     const marks = { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": this.id };
     for (const [name, value] of Object.entries(marks)) input.setAttribute(name, value);
-    input.addEventListener("input", () => this.open(input.value));
+    input.addEventListener("input", () => this.open(this.find(input.value)));
     input.addEventListener("keydown", (event) => this.press(event));
-    input.addEventListener("click", () => (this.shown ? this.close() : this.open("")));
+    input.addEventListener("click", () => (this.shown ? this.close() : this.open(this.items)));
     input.addEventListener("blur", () => this.close());
     this.list.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus
     this.list.addEventListener("click", (event) => {
@@ -42,20 +42,21 @@ export class Combobox {
   // Each item has a `value`, and a `mark` that is shown beside it.
   fill(items) {
     this.items = items;
-    if (this.shown) this.open(this.input.value);
+    if (this.shown) this.open(this.find(this.input.value));
   }
 
-  // Names that start with what was typed come first, then those that hold it. A whole name shows all: what else is there?
+  // Names that start with what was typed come first, then those that hold it. One that is there whole needs no list.
   find(text) {
     const typed = text.trim().toLowerCase();
-    if (!typed || this.items.some((item) => item.value === text)) return this.items;
+    if (!typed) return this.items;
     const held = this.items.filter((item) => `${item.value} ${item.words ?? ""}`.toLowerCase().includes(typed));
     const first = held.filter((item) => item.value.toLowerCase().startsWith(typed));
-    return [...first, ...held.filter((item) => !first.includes(item))];
+    const found = [...first, ...held.filter((item) => !first.includes(item))];
+    return found.length === 1 && found[0].value === text ? [] : found;
   }
 
-  open(text) {
-    const found = this.find(text).slice(0, MOST);
+  open(items) {
+    const found = items.slice(0, MOST);
     this.list.replaceChildren(...found.map((item, number) => this.draw(item, number)));
     this.show(found.length > 0);
     this.move(-1);
@@ -104,7 +105,7 @@ export class Combobox {
     const count = this.list.children.length;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      if (!this.shown) this.open(event.altKey ? "" : this.input.value);
+      if (!this.shown) this.open(this.items);
       else if (count) this.move(event.key === "ArrowDown" ? (this.active + 1) % count : (this.active - 1 + count) % count);
       if (this.shown && this.active < 0 && !event.altKey) this.move(event.key === "ArrowDown" ? 0 : this.list.children.length - 1);
     } else if (event.key === "Enter" && this.shown && this.active >= 0) {
