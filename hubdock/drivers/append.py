@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hubdock.drivers.layer import SpooledLayer
 from hubdock.drivers.oci import Registry
 
 _AT_ONCE = 4
+_PAUSES = (0.1, 0.3, 0.6)  # seconds
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,36 @@ def append_layers(
     if registry.find_digest(target, tag) == make_digest(content):
         return Appended(make_digest(content), 0, 0)
     described = Descriptor(CONFIG, make_digest(config), len(config))
-    sent = [size for spooled in layers if (size := _send(registry, target, spooled))]
-    sent += _carry_all(Place(registry, source), Place(registry, target), manifest.layers, directory)
-    if not registry.has_blob(target, described.digest):
-        registry.upload_blob(target, described, io.BytesIO(config))
-        sent.append(described.size)
-    return Appended(registry.put_manifest(target, tag, content), sum(sent), len(sent))
+    sent: list[int] = []
+
+    def send() -> str:
+        sent.extend(size for spooled in layers if (size := _send(registry, target, spooled)))
+        sent.extend(_carry_all(Place(registry, source), Place(registry, target), manifest.layers, directory))
+        if not registry.has_blob(target, described.digest):
+            registry.upload_blob(target, described, io.BytesIO(config))
+            sent.append(described.size)
+        return registry.put_manifest(target, tag, content)
+
+    return Appended(_insist(send), sum(sent), len(sent))
+
+
+def _insist(send: Callable[[], str]) -> str:
+    """Send, again for a moment if a part is said to be missing: a registry on plain files does not find a blob while somebody else mounts it."""
+    for pause in _PAUSES:
+        with suppress(ImageGone):
+            return send()
+        time.sleep(pause)
+    return send()
+
+
+def find_lost(place: Place, digest: str) -> list[str]:
+    """Return the blobs of an image that its registry has lost: it says so each of several times."""
+    manifest = place.registry.read_manifest(place.repository, digest)
+    lost = [blob.digest for blob in (manifest.config, *manifest.layers)] if manifest else []
+    for pause in (0.0, *_PAUSES):
+        time.sleep(pause)
+        lost = [blob for blob in lost if not place.registry.has_blob(place.repository, blob)]
+    return lost
 
 
 def copy_image(source: Place, reference: str, target: Place, tag: str, platform: str, directory: Path | None = None) -> Appended:
@@ -70,9 +97,13 @@ def copy_image(source: Place, reference: str, target: Place, tag: str, platform:
     if manifest is None:
         raise ImageGone("The image is not in its registry any more. Start again.", f"{source.registry.host}/{source.repository} {reference}")
     config = b"".join(source.registry.stream_blob(source.repository, manifest.config))
-    sent = _carry_all(source, target, (manifest.config, *manifest.layers), directory)
-    digest = target.registry.put_manifest(target.repository, tag, make_manifest(config, manifest.layers))
-    return Appended(digest, sum(sent), len(sent))
+    sent: list[int] = []
+
+    def send() -> str:
+        sent.extend(_carry_all(source, target, (manifest.config, *manifest.layers), directory))
+        return target.registry.put_manifest(target.repository, tag, make_manifest(config, manifest.layers))
+
+    return Appended(_insist(send), sum(sent), len(sent))
 
 
 def _send(registry: Registry, target: str, spooled: SpooledLayer) -> int:
@@ -92,14 +123,14 @@ def _carry_all(source: Place, target: Place, blobs: Iterable[Descriptor], direct
 
 
 def _carry(source: Place, target: Place, blob: Descriptor, directory: Path | None) -> int:
-    """Make a blob one of another place: mounted where that can be, else carried over unless it is there. Return the bytes that were sent."""
-    upload = ""
-    if source.registry is target.registry:
-        upload = "" if source.repository == target.repository else target.registry.mount_blob(target.repository, blob.digest, source.repository)
-        if not upload:
-            return 0
+    """Make a blob one of another place: nothing where it is there, mounted where that can be, else carried over. Return the bytes that were sent."""
     if target.registry.has_blob(target.repository, blob.digest):
         return 0
+    upload = ""
+    if source.registry is target.registry:
+        upload = target.registry.mount_blob(target.repository, blob.digest, source.repository)
+        if not upload:
+            return 0
     with tempfile.TemporaryFile(dir=directory) as file:
         for piece in source.registry.stream_blob(source.repository, blob):
             file.write(piece)

@@ -13,7 +13,7 @@ from hubdock.core.dockerfile import GID, START, UID
 from hubdock.core.errors import HubDockError, ImageGone
 from hubdock.core.oci import Changes
 from hubdock.core.tree import Tree
-from hubdock.drivers.append import Appended, append_layers
+from hubdock.drivers.append import Appended, Place, append_layers, find_lost
 from hubdock.drivers.layer import spool_layer
 from hubdock.drivers.mirror import Mirror
 from hubdock.drivers.oci import Registry
@@ -23,8 +23,8 @@ from hubdock.engine.step_image import add_code, add_guest
 def append_image(registry: Registry, environment: tuple[str, str], target: tuple[str, str], spec: dict[str, Any], mirror: Mirror, tree: Tree) -> Appended:
     """Make the image of a spec (`hubdock.engine.assembly.make_image_spec`), whose blobs are in the mirror. It is there already → nothing is sent.
 
-    ``environment`` is (repository, digest), ``target`` (repository, tag). Raises what `append_layers` and `add_code` raise. On ImageGone the environment is
-    of no use to anybody: it is deleted, so that the next plan has it built anew.
+    ``environment`` is (repository, digest), ``target`` (repository, tag). Raises what `append_layers` and `add_code` raise. An environment
+    that has lost a layer is of no use to anybody: it is deleted, so that the next plan has it built anew.
     """
     spool = Path(spec["state"]) / "spool"
     spool.mkdir(exist_ok=True)
@@ -37,5 +37,6 @@ def append_image(registry: Registry, environment: tuple[str, str], target: tuple
             return append_layers(registry, *environment, *target, [guest, code], changes, spool)
         except ImageGone:
             with suppress(HubDockError):  # a registry may be set to delete nothing
-                registry.delete_manifest(*environment)
+                if find_lost(Place(registry, environment[0]), environment[1]):
+                    registry.delete_manifest(*environment)
             raise

@@ -5,7 +5,8 @@ back-end must say:
 
 - **images**, by the local name of their key (`hubdock.core.naming.make_tag`, ``hubdock/KIND:KEY``) or by a reference of the admin's: whether one is there,
   and its labels, settings and layers (`inspect_image`); by which name a Dockerfile starts from it (`name_image`);
-- **making them**: one solve of BuildKit (`make_solver`), once for a name however many ask;
+- **making them**: one solve of BuildKit (`make_solver`), once for a name however many ask; code on an environment without one, where it can
+  (`append_image`);
 - **volumes**, by name, with the time at which they were made: it tells a volume from another of that name made later;
 - **programs that run once** in an image (`run_job`): the probe of a base, the fetch of data.
 
@@ -26,6 +27,9 @@ from hubdock.drivers.buildkit import BuildRequest, Listener
 from hubdock.drivers.job import Job, JobResult
 
 if TYPE_CHECKING:
+    from hubdock.core.tree import Tree
+    from hubdock.drivers.append import Appended
+    from hubdock.drivers.mirror import Mirror
     from hubdock.engine.tasks import TaskStore
 
 DOCKER: Mapping[str, Any] = {"name": "docker"}
@@ -97,6 +101,10 @@ class Backend(ABC):
     @abstractmethod
     def make_solver(self, request: BuildRequest, listen: Listener) -> Solving:
         """Return one solve, not begun."""
+
+    def append_image(self, spec: dict[str, Any], mirror: Mirror, tree: Tree) -> Appended | None:
+        """Put the code and guest programs of an image's spec on its environment without a solve; None where only a solve can."""
+        return None
 
     @abstractmethod
     def run_job(self, job: Job, listen: Callable[[str], None] = lambda line: None, stop: threading.Event | None = None) -> JobResult:

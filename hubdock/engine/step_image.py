@@ -9,6 +9,7 @@ from hubdock.core.dockerfile import CODE, HOME_SEED, ROOT, render_image
 from hubdock.core.errors import BuildError
 from hubdock.core.events import Phase
 from hubdock.core.project import HOME
+from hubdock.core.resources import format_bytes
 from hubdock.core.tree import Tree
 from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_directory_tree, add_tree, find_copies
@@ -27,6 +28,10 @@ def run(work: Work) -> None:
     fetched = mirror.ensure_blobs(entry.oid for entry in entries if entry.kind == "blob")
     work.log(f"{len(entries)} files and directories, {fetched} fetched")
     work.phase(Phase.BUILDING, "code layer")
+    appended = work.backend.append_image(spec, mirror, tree)
+    if appended is not None:
+        work.log(f"put on the environment in the registry: {appended.blobs} new parts, {format_bytes(appended.uploaded)} sent")
+        return
     try:
         work.solve(BuildRequest(spec["tag"], past=spec["past"], timeout=spec["timeout"]), lambda target: write_context(target, spec, mirror, tree))
     except StepFailed as error:

@@ -13,7 +13,7 @@ import pytest
 
 from hubdock.core.errors import BackendError, ImageGone, RegistryUnavailable
 from hubdock.core.oci import CONFIG, LAYER, Changes
-from hubdock.drivers.append import Appended, append_layers
+from hubdock.drivers.append import Appended, Place, append_layers, find_lost
 from hubdock.drivers.layer import SpooledLayer, spool_layer
 from hubdock.drivers.oci import Registry
 from tests.contract.conftest import Connect, make_logins, start
@@ -130,6 +130,28 @@ def test_a_layer_that_is_gone(registry: Registry, running: Running) -> None:
     with pytest.raises(ImageGone, match="made anew"):
         append(registry, environment, "one")
     assert registry.find_digest("hub/image", "key") is None, "nothing half-made"
+
+
+def test_a_part_that_is_missing_for_a_moment_is_not_lost(moody: Moody, connect: Connect) -> None:
+    """A registry on plain files says so while somebody else mounts the same blob (docker-registry 2.8)."""
+    registry = connect(moody.host)
+    environment = publish(registry, "hub/environment", "1")
+    answers = [(400, {}, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}')] * 2
+    moody.mood = lambda method, path: answers.pop() if answers and method == "PUT" and "/manifests/" in path else None
+    made = append(registry, environment, "one")
+    assert not answers and registry.find_digest("hub/image", "key") == made.digest and made.blobs == 2
+    misses = [(404, {"Docker-Distribution-Api-Version": "registry/2.0"}, b"")] * 4
+    moody.mood = lambda method, path: misses.pop() if misses and method == "HEAD" else None
+    assert find_lost(Place(registry, "hub/environment"), environment) == [] and not misses
+
+
+def test_what_is_lost_is_named(registry: Registry, running: Running) -> None:
+    environment = publish(registry, "hub/environment", "1")
+    manifest = registry.read_manifest("hub/environment", environment)
+    assert manifest
+    for path in [*running.files.rglob(manifest.layers[1].digest.removeprefix("sha256:"))]:
+        shutil.rmtree(path)
+    assert find_lost(Place(registry, "hub/environment"), environment) == [manifest.layers[1].digest]
 
 
 def test_an_image_that_nothing_can_be_put_on(registry: Registry) -> None:
