@@ -22,6 +22,7 @@ from hubdock.engine.builds import Builds
 from hubdock.engine.collect import Collector
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
+from hubdock.engine.handover import Handovers
 from hubdock.engine.planner import Planner
 from hubdock.engine.rows import read_waiters
 from hubdock.engine.tasks import TaskStore
@@ -41,6 +42,7 @@ class Engine:
         self.collector = Collector(settings, self.database, self.tasks)
         self.builds = Builds(settings, self.database, self.tasks, self.planner)
         self.bases = BaseRefresher(settings, self.database, self.tasks)
+        self.handovers = Handovers(settings.state)
 
     async def plan(self, options: Options, asker: Asker, **kwargs: bool) -> Assembly:
         """Return the plan of a choice (`Planner.plan`)."""

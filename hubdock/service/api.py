@@ -20,8 +20,9 @@ from hubdock.drivers import archive as archives
 from hubdock.drivers import docker
 from hubdock.engine.assembly import Assembly, describe_source
 from hubdock.engine.build import Build
+from hubdock.engine.engine import Engine
 from hubdock.engine.images import list_made_images
-from hubdock.engine.launch import find_start_files, make_launch
+from hubdock.engine.launch import Launch, find_start_files, make_launch
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.service.base import APIHandler
 from hubdock.service.openapi import make_openapi
@@ -221,28 +222,35 @@ class LaunchesHandler(APIHandler):
 
 
 class LaunchHandler(APIHandler):
-    """For the hub's spawners alone: how to launch what a build made, and what to put into the container."""
+    """For the hub's spawners alone: how to launch what a build made."""
 
-    async def get(self, identity: str, archive: str | None) -> None:
+    async def get(self, identity: str) -> None:
         require_internal(self)
         build = self.find_build(identity)
         if build is None:
             raise HTTPError(404, "There is no such build.")
-        user, server = self.get_query_argument("user"), self.get_query_argument("server")
-        if not archive:
-            self.write_json(await describe_launch(self, build, user, server))
-            return
-        if not build.done.is_set() or build.error is not None:
-            raise HTTPError(409, "The build has not ended well.")
-        self.set_header("Content-Type", "application/x-tar")
-        self.finish(await self.engine.builds.in_thread(make_archive, self.engine, build.assembly, user, server))
+        self.write_json(await describe_launch(self, build, self.get_query_argument("user"), self.get_query_argument("server")))
 
-    async def delete(self, identity: str, archive: str | None) -> None:
+    async def delete(self, identity: str) -> None:
         require_internal(self)
         build = self.find_build(identity)
         if build is not None:
             self.state.in_background(self.engine.builds.leave(build, self.get_query_argument("user"), self.get_query_argument("server", "")))
         self.set_status(204)
+
+
+class ArchiveHandler(APIHandler):
+    """What a server is given when it starts: for the hub's spawners, which put it into a container, and for that server itself, which says whose it is."""
+
+    any_login = True
+
+    async def get(self, identity: str) -> None:
+        user, server = self.get_query_argument("user") if self.internal else self.name, self.get_query_argument("server", "")
+        files = await self.engine.builds.in_thread(self.engine.handovers.find, identity, user, server)
+        if files is None:
+            raise HTTPError(404, "This server was not launched from that build.")
+        self.set_header("Content-Type", "application/x-tar")
+        self.finish(await self.engine.builds.in_thread(archives.make_archive, files))
 
 
 def require_internal(handler: APIHandler) -> None:
@@ -255,13 +263,13 @@ async def describe_launch(handler: APIHandler, build: Build, user: str, server: 
     """Return a build, and the launch once it has ended well."""
     described: dict[str, Any] = {"build": build.as_dict(), "launch": None}
     if build.done.is_set() and build.error is None:
-        engine = handler.engine
-        launch = await engine.builds.in_thread(make_launch, engine.settings, build.assembly, engine.database, engine.tasks, user, server)
+        launch = await handler.engine.builds.in_thread(hand_over, handler.engine, build, user, server)
         described["launch"] = launch.as_dict()
     return described
 
 
-def make_archive(engine: Any, assembly: Assembly, user: str, server: str) -> bytes:
-    """Return the tar of what goes into the container before it starts."""
-    launch = make_launch(engine.settings, assembly, engine.database, engine.tasks, user, server)
-    return archives.make_archive(find_start_files(engine.settings.state, assembly, launch))
+def hand_over(engine: Engine, build: Build, user: str, server: str) -> Launch:
+    """Return how to launch what a build made, and keep what the server is given then."""
+    launch = make_launch(engine.settings, build.assembly, engine.database, engine.tasks, user, server)
+    engine.handovers.keep(build.identity, user, server, find_start_files(engine.settings.state, build.assembly, launch))
+    return launch

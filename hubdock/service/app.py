@@ -81,7 +81,8 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/workspaces/{volume}", disk.WorkspaceHandler),
         (f"{prefix}api/workspaces/{volume}/restore", disk.RestoreHandler),
         (f"{prefix}api/launches", api.LaunchesHandler),
-        (f"{prefix}api/launches/{identity}(/archive)?", api.LaunchHandler),
+        (f"{prefix}api/launches/{identity}", api.LaunchHandler),
+        (f"{prefix}api/launches/{identity}/archive", api.ArchiveHandler),
     ]
 
 

@@ -32,10 +32,12 @@ SECURITY = {
 class BaseHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
     """A handler that knows its user.
 
-    ``user`` is the hub's model of whoever asks, None for the hub itself (``internal``: it showed the service's own token).
+    ``user`` is the hub's model of whoever asks, None for the hub itself (``internal``: it showed the service's own token). Who may use the service is told by a
+    scope; a handler with ``any_login`` takes the hub's word for who asks, and that is all that a server's own token says.
     """
 
     public = False
+    any_login = False
     user: dict[str, Any] | None = None
     internal = False
 
@@ -65,6 +67,9 @@ class BaseHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
         model = await self.hub_auth.get_user(self, sync=False)
         if model is None:
             self.refuse()
+            return
+        if self.any_login and model.get("kind") == "user":
+            self.user = self.current_user = model
             return
         try:
             self.user = self.current_user = self.check_hub_user(model)

@@ -220,7 +220,7 @@ PATHS: dict[str, Any] = {
         "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, *_WHO]),
     },
     "/api/launches/{id}/archive": {
-        "get": _operation("What goes into the container before it starts, as a tar (the hub alone)", {"200": _answer("The tar", {"type": "string", "format": "binary"}, "application/x-tar")}, parameters=[_ID, *_WHO])
+        "get": _operation("What a server is given when it starts, as a tar (the hub, and with its own token the server)", {"200": _answer("The tar", {"type": "string", "format": "binary"}, "application/x-tar")}, parameters=[_ID, *_WHO])
     },
 }  # fmt: skip
 
