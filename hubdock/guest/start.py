@@ -2,8 +2,9 @@
 
     python -I -S start.py [Jupyter's arguments]
 
-What to do stands in ``/hubdock/run/start.json``, which the spawner puts into the container; without it (``docker run IMAGE``) the workspace is the code of
-the image. The document's fields are those of `hubdock.engine.launch.make_start`.
+What to do stands in ``/hubdock/run/start.json``, which the spawner puts into the container, or which is fetched from hubdock's service while Jupyter boots where
+no spawner can (Kubernetes: ``HUBDOCK_SERVICE_URL``); without either (``docker run IMAGE``) the workspace is the code of the image. The document's fields are those of
+`hubdock.engine.launch.make_start`.
 """
 
 import json
@@ -13,7 +14,9 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/opt/conda/bin/python"
 FULL = 28  # ENOSPC, also for a full quota and for what git says: an exit code that server.py tells once more, last
-RUN, SCRATCH, HOME_SEED = "/hubdock/run", "/tmp/hubdock", "/hubdock/home"
+RUN, SCRATCH = "/hubdock/run", "/tmp/hubdock"
+# What a home lacks comes from here: a volume hides what the image has in it, and only Docker fills an empty one.
+HOME_SEEDS = ("/hubdock/home", "/etc/skel")
 
 
 def read_json(path):
@@ -25,9 +28,14 @@ def read_json(path):
         return None
 
 
-def write_git_config(author):
-    """Write git's lowest configuration: the image's own, and a name for commits that anything of the user's overrides."""
-    lines = ["[include]", "\tpath = /etc/gitconfig", "[push]", "\tautoSetupRemote = true"]
+def write_git_config(document):
+    """Write git's lowest configuration: the image's own, and a name for commits that anything of the user's overrides.
+
+    The root of a volume may be root's (Kubernetes), and git refuses to work in what is somebody else's unless it is named here.
+    """
+    lines, author = ["[include]", "\tpath = /etc/gitconfig", "[push]", "\tautoSetupRemote = true"], document.get("author")
+    if os.stat(document["workspace"]).st_uid != os.getuid():
+        lines += ["[safe]", f"\tdirectory = {json.dumps(document['workspace'])}"]
     if author:
         lines += ["[user]", *(f"\t{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in author.items())]
     path = f"{SCRATCH}/gitconfig"
@@ -36,13 +44,13 @@ def write_git_config(author):
     return path
 
 
-def seed_home(home):
-    """Copy what ``.hubdock.yml`` puts into the home, where it is not there yet: the home is a volume, which hides what the image has in it.
+def seed_home(home, seed):
+    """Copy what a directory has for a home, where it is not there yet.
 
     What can't be copied is told and left out. A full disk, or a file where a directory is wanted, is mended in the server, which must start.
     """
-    for directory, _, names in os.walk(HOME_SEED):
-        target = os.path.normpath(os.path.join(home, os.path.relpath(directory, HOME_SEED)))
+    for directory, _, names in os.walk(seed):
+        target = os.path.normpath(os.path.join(home, os.path.relpath(directory, seed)))
         for name in names:
             source, place = os.path.join(directory, name), os.path.join(target, name)
             if os.path.lexists(place):
@@ -61,14 +69,25 @@ def make_environment(document):
     """Set what Jupyter and the terminals in it need."""
     home = os.environ.setdefault("HOME", "/home/jovyan")
     os.makedirs(SCRATCH, mode=0o700, exist_ok=True)
-    os.environ["GIT_CONFIG_SYSTEM"] = write_git_config(document.get("author"))
+    os.environ["GIT_CONFIG_SYSTEM"] = write_git_config(document)
     os.environ.setdefault("JUPYTER_RUNTIME_DIR", f"{SCRATCH}/runtime")
     os.environ.setdefault("JUPYTERLAB_WORKSPACES_DIR", f"{document['workspace']}/.git/hubdock/lab-workspaces")
-    seed_home(home)
+    for seed in HOME_SEEDS:
+        seed_home(home, seed)
+
+
+def receive_document():
+    """Return the document once the service has given it."""
+    import receive
+
+    receive.receive(os.environ)
+    document = read_json(f"{RUN}/start.json")
+    write_git_config(document)
+    return document
 
 
 def fork_workspace(document):
-    """Start preparing the workspace, and return the process that does."""
+    """Start preparing the workspace, and return the process that does. ``document`` is None if it has to be fetched first."""
     sys.stderr.flush()
     seed = os.fork()
     if seed:
@@ -78,7 +97,7 @@ def fork_workspace(document):
         sys.path.insert(0, HERE)
         import workspace
 
-        code = workspace.prepare(document)
+        code = workspace.prepare(document or receive_document())
     except BaseException as error:  # whatever it is, the server must not wait for ever
         import traceback
 
@@ -108,10 +127,12 @@ def become_server(document, seed, arguments):
 
 def main():
     image = read_json("/hubdock/image.json")
-    document = read_json(f"{RUN}/start.json") or {"workspace": image["workspace"]}
-    os.makedirs(document["workspace"], exist_ok=True)
-    make_environment(document)
-    become_server(document, fork_workspace(document), sys.argv[1:])
+    document = read_json(f"{RUN}/start.json")
+    known = document or {"workspace": image["workspace"]}
+    os.makedirs(known["workspace"], exist_ok=True)
+    make_environment(known)
+    seed = fork_workspace(None if document is None and "HUBDOCK_SERVICE_URL" in os.environ else known)
+    become_server(known, seed, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_each_project_learns_the_hashes_of_its_own(tmp_path: Path, mount: str, m
     }
 
 
-def test_a_home_is_given_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_home_is_given_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever its user did to it, the server starts."""
     seed, home = tmp_path / "seed", tmp_path / "home"
     for name in ("a/run.sh", "b/x", "c/x", "d"):
@@ -86,8 +86,7 @@ def test_a_home_is_given_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monke
     (home / "c").mkdir(parents=True)
     (home / "c/x").write_text("mine")
     (home / "b").write_text("a file where a directory is wanted")
-    monkeypatch.setattr(start, "HOME_SEED", str(seed))
-    start.seed_home(str(home))
+    start.seed_home(str(home), str(seed))
     assert {str(path.relative_to(home)): path.read_text() for path in home.rglob("*") if path.is_file()} == {
         "a/run.sh": "new", "b": "a file where a directory is wanted", "c/x": "mine", "d": "new",
     }  # fmt: skip
