@@ -12,3 +12,10 @@ def configure(c: Any, **kwargs: Any) -> Any:
     from hubdock.wiring import configure as wire
 
     return wire(c, **kwargs)
+
+
+def join(c: Any, **kwargs: Any) -> None:
+    """Wire a service that runs by itself into a hub's configuration: see `hubdock.wiring.join`, which this calls."""
+    from hubdock.wiring import join as wire
+
+    wire(c, **kwargs)

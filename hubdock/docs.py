@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from traitlets import TraitType
+from traitlets import DefaultHandler, TraitType
 from typer.main import get_command
 
 from hubdock.cli import HELP, app
@@ -22,8 +22,10 @@ from hubdock.core import errors
 from hubdock.engine.config import HubDock
 from hubdock.service.openapi import PATHS, SCHEMAS
 from hubdock.spawner.docker import HubDockSpawner
+from hubdock.spawner.kubedefaults import DefaultKubeSpawner
+from hubdock.spawner.kubernetes import HubDockKubeSpawner
 from hubdock.spawner.mixin import HubDockMixin
-from hubdock.wiring import configure
+from hubdock.wiring import configure, join
 
 NOTE = "<!-- Made by `make docs` from {}: change it there. -->\n"
 PREFIX = "/services/hubdock/"
@@ -93,11 +95,25 @@ def make_settings() -> str:
             "`remove` and `pull_policy` as they are:"
         ),
         make_table(("setting", "default"), [(f"`{name}`", f"`{getattr(spawner, name)!r}`") for name in STOCK]),
-        "## hubdock.configure\n",
-        f"`hubdock.configure{inspect.signature(configure)}`\n".replace("'", ""),
-        fill(flow(configure.__doc__)),
+        "## The spawner on Kubernetes\n",
+        *(_describe_trait("HubDockKubeSpawner", name, trait) for name, trait in HubDockKubeSpawner.class_own_traits(config=True).items()),
+        fill(
+            "What `HubDockSpawner` shares with it (all but `gpu_devices` and `gpu_driver`) is set as `c.HubDockKubeSpawner.…`, and so is everything of KubeSpawner and Spawner. "
+            "These have another default here:"
+        ),
+        make_table(("setting", "default"), _list_kube_defaults()),
     ]
+    for function in (configure, join):
+        name = f"hubdock.{function.__name__}"
+        signature = re.sub(r"'(\w+)'", r"\1", str(inspect.signature(function)))
+        lines += [f"## {name}\n", f"`{name}{signature}`\n", fill(flow(function.__doc__))]
     return "\n".join(lines)
+
+
+def _list_kube_defaults() -> list[tuple[str, str]]:
+    """Return each setting of KubeSpawner that has another default, and the default. None of them looks at a spawner, which needs a cluster."""
+    found = [value for value in vars(DefaultKubeSpawner).values() if isinstance(value, DefaultHandler)]
+    return [(f"`{handler.trait_name}`", f"`{handler.func(None)!r}`") for handler in found]
 
 
 def _describe_trait(kind: str, name: str, trait: TraitType[Any, Any]) -> str:

@@ -34,15 +34,12 @@ def configure(c: Any, *, port: int = 9000) -> HubDock:
     settings: HubDock = make_settings(Config({"HubDock": c.HubDock}))
     token_file = _make_token(settings.state)
     config_file = _write_config(settings)
-    hub = c.JupyterHub
-    _add_service(hub, token_file, config_file, port)
-    _add_roles(hub)
-    prefix = "/" + str(hub.get("base_url", "/")).strip("/")
-    prefix = prefix if prefix.endswith("/") else f"{prefix}/"
-    hub.setdefault("spawner_class", "hubdock")
-    hub.setdefault("allow_named_servers", True)
-    hub.setdefault("default_url", f"{prefix}services/{SERVICE}/")
-    _append(hub, "template_paths", str(Path(__file__).parent / "spawner" / "hub_templates"))
+    service = {
+        "url": f"http://127.0.0.1:{port}", "api_token": token_file.read_text(encoding="ascii").strip(),
+        "command": [sys.executable, "-m", "hubdock.service", "--config", str(config_file)],
+        "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
+    }  # fmt: skip
+    prefix = _wire(c, service, "hubdock")
     _reach_hub(c, settings.state)
     spawner = c.HubDockMixin
     spawner.setdefault("service_url", f"http://127.0.0.1:{port}{prefix}services/{SERVICE}/")
@@ -50,6 +47,33 @@ def configure(c: Any, *, port: int = 9000) -> HubDock:
     spawner.setdefault("offers_gpu", settings.gpu_limit > 0)
     _check_timeouts(c, settings)
     return settings
+
+
+def join(c: Any, *, url: str, token: str = "") -> None:
+    """Wire a service that runs by itself (on Kubernetes, in its own Deployment) into a hub's configuration: spawner, roles and landing page.
+
+    Call it last in jupyterhub_config.py. ``url`` is where the hub reaches the service: ``http://hubdock:9000``. ``token`` is the service's, which it has in
+    ``JUPYTERHUB_API_TOKEN``; it is not needed where ``c.JupyterHub.services`` has the service already. What was set before stays. Raises ConfigError.
+    """
+    known: dict[str, Any] = next((service for service in _read(c.JupyterHub, "services", []) if service.get("name") == SERVICE), {})
+    if not (token or known.get("api_token")):
+        raise ConfigError("hubdock.join needs the token of the service: the one that the service has in JUPYTERHUB_API_TOKEN.")
+    prefix = _wire(c, {"url": url, "api_token": token}, "hubdock-kubernetes")
+    c.HubDockMixin.setdefault("service_url", f"{url.rstrip('/')}{prefix}services/{SERVICE}/")
+
+
+def _wire(c: Any, service: dict[str, Any], spawner: str) -> str:
+    """Add what every hub of hubdock's has, and return the prefix of the hub."""
+    hub = c.JupyterHub
+    _add_service(hub, service)
+    _add_roles(hub)
+    prefix = "/" + str(hub.get("base_url", "/")).strip("/")
+    prefix = prefix if prefix.endswith("/") else f"{prefix}/"
+    hub.setdefault("spawner_class", spawner)
+    hub.setdefault("allow_named_servers", True)
+    hub.setdefault("default_url", f"{prefix}services/{SERVICE}/")
+    _append(hub, "template_paths", str(Path(__file__).parent / "spawner" / "hub_templates"))
+    return prefix
 
 
 def _make_token(state: Path) -> Path:
@@ -76,17 +100,13 @@ def _write_config(settings: HubDock) -> Path:
     return path
 
 
-def _add_service(hub: Any, token_file: Path, config_file: Path, port: int) -> None:
+def _add_service(hub: Any, service: dict[str, Any]) -> None:
+    """Add the service, unless the admin has one of this name: that is left as it is."""
     known = _read(hub, "services", [])
-    if any(service.get("name") == SERVICE for service in known):
+    if any(one.get("name") == SERVICE for one in known):
         return
-    service = {
-        "name": SERVICE, "url": f"http://127.0.0.1:{port}", "api_token": token_file.read_text(encoding="ascii").strip(), "display": True,
-        "oauth_no_confirm": True, "oauth_client_allowed_scopes": [ACCESS, "servers!user", "read:users!user", "custom:hubdock:admin"],
-        "command": [sys.executable, "-m", "hubdock.service", "--config", str(config_file)],
-        "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
-    }  # fmt: skip
-    hub.services = [*known, service]
+    shown = {"name": SERVICE, "display": True, "oauth_no_confirm": True, "oauth_client_allowed_scopes": [ACCESS, "servers!user", "read:users!user", "custom:hubdock:admin"]}
+    hub.services = [*known, {**shown, **service}]
 
 
 def _add_roles(hub: Any) -> None:

@@ -24,8 +24,8 @@ def noticed(place: str = "the hub") -> Iterator[None]:
         raise OutOfSpace.on(place, str(error)) from error
 
 
-def name_end(text: str, words: str) -> HubDockError:
-    """Return the error for a server that ended, given its last words: a full disk is told from everything else."""
+def name_end(text: str, words: str, place: str = "the Docker host") -> HubDockError:
+    """Return the error for a server that ended, given its last words: a full disk (of ``place``) is told from everything else."""
     if _WORDS.search(words):
-        return OutOfSpace.on("the Docker host", f"{text} {words}")
+        return OutOfSpace.on(place, f"{text} {words}")
     return LaunchError(f"{text} {words}".strip())

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 
-from hubdock.core.errors import BackendError, from_dict
+from hubdock.core.errors import BackendError, ConfigError, from_dict
 from hubdock.core.events import Event, parse_event
 
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 RETRIES = 5
 PATIENCE = 45.0  # seconds: a hub looks every 30 whether its services live, and starts a dead one again
+
+
+def find_token(config: Mapping[str, Any]) -> str:
+    """Return the token of the service that the hub itself is configured with. Raises ConfigError."""
+    services = (config.get("JupyterHub") or {}).get("services")
+    for service in services if isinstance(services, list) else ():
+        if service.get("name") == "hubdock" and service.get("api_token"):
+            return str(service["api_token"])
+    raise ConfigError("The hub does not know hubdock's service. Call hubdock.configure(c), or hubdock.join(c, …), in jupyterhub_config.py.")
 
 
 class ServiceClient:

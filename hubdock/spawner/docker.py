@@ -77,15 +77,13 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
         return [*super().mount_binds, *(make_mount(mount) for mount in self.launch.get("mounts", ()))]
 
     def get_env(self) -> dict[str, str]:
-        """Tell the server its own limits, and its directory."""
+        """Tell the server its own limits."""
         env = super().get_env()
         resources = self.launch.get("resources") or {}
         if resources.get("memory"):
             env["MEM_LIMIT"] = str(resources["memory"])
         if resources.get("cpu"):
             env["CPU_LIMIT"] = str(resources["cpu"])
-        if not self.notebook_dir and self.launch:
-            env["JUPYTERHUB_ROOT_DIR"] = self.launch["workspace"]
         return env
 
     async def create_object(self) -> Any:

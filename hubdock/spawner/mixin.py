@@ -12,12 +12,12 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from hubdock.core.errors import BuildError, ConfigError, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
+from hubdock.core.errors import BuildError, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, flatten_form, parse_options
 from hubdock.drivers.secrets import read_secret
 from hubdock.drivers.space import name_end
-from hubdock.spawner.client import ServiceClient
+from hubdock.spawner.client import ServiceClient, find_token
 from hubdock.spawner.form import FormMemory, render_form
 from hubdock.spawner.progress import Progress
 from hubdock.spawner.ready import wait_until_up
@@ -48,7 +48,8 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         help="""Address of hubdock's service, as the hub reaches it. Default: what `hubdock.configure` sets, else port 9000 of this machine.""",
     ).tag(config=True)
     service_token_file = Unicode(
-        "", help="""File that holds the service's token, readable by the hub alone. Default: the one that `hubdock.configure` makes."""
+        "", help="""File that holds the service's token, readable by the hub alone. Default: the one that `hubdock.configure` makes; without one the token of the
+        service in ``c.JupyterHub.services``."""
     ).tag(config=True)
     trim_boot = Bool(
         True,
@@ -61,6 +62,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     ).tag(config=True)
     offers_gpu = Bool(False, help="""Show a field for GPUs in the hub's own form. Default: False.""").tag(config=True)
 
+    disk = "the Docker host"
     forms: ClassVar[FormMemory] = FormMemory()
     clients: ClassVar[dict[tuple[str, str], ServiceClient]] = {}
 
@@ -133,9 +135,8 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         """The connection to the service, shared by all spawners of the hub."""
         key = (self.service_url, self.service_token_file)
         if key not in self.clients:
-            if not self.service_token_file:
-                raise ConfigError("HubDockSpawner.service_token_file is not set. Call hubdock.configure(c) in jupyterhub_config.py.")
-            self.clients[key] = ServiceClient(self.service_url, read_secret(self.service_token_file))
+            token = read_secret(self.service_token_file) if self.service_token_file else find_token(self.config)
+            self.clients[key] = ServiceClient(self.service_url, token)
         return self.clients[key]
 
     async def ensure_launch(self) -> None:
@@ -216,14 +217,14 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
 
     async def wait_until_up(self, ip: str, port: int) -> None:
         """Return as soon as the server answers. Raises LaunchError with its last words if it ends first, or takes longer than ``http_timeout``."""
-
-        async def find_end() -> bool:
-            return await self.poll() is not None
-
         try:
-            await wait_until_up(ip, port, f"{self.server.base_url}api", self.http_timeout, find_end)
+            await wait_until_up(ip, port, f"{self.server.base_url}api", self.http_timeout, self.has_ended)
         except LaunchError as error:
-            raise name_end(error.message, await self.read_last_words()) from None
+            raise name_end(error.message, await self.read_last_words(), self.disk) from None
+
+    async def has_ended(self) -> bool:
+        """Tell whether the server that is being started has ended."""
+        return await self.poll() is not None
 
     async def read_last_words(self) -> str:
         """Return the end of the server's log, for an error. The driver's part."""
@@ -235,6 +236,8 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         """Add what the guest reads."""
         env: dict[str, str] = super().get_env()
         env |= self.launch.get("env", {})
+        if not self.notebook_dir and self.launch:
+            env["JUPYTERHUB_ROOT_DIR"] = self.launch["workspace"]
         if not self.trim_boot:
             env["HUBDOCK_TRIM"] = "0"
         return env

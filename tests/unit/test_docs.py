@@ -18,6 +18,7 @@ from hubdock.engine.config import HubDock
 from hubdock.service.app import make_routes
 from hubdock.service.openapi import OPTIONS, PATHS, SCHEMAS, make_openapi
 from hubdock.spawner.docker import HubDockSpawner
+from hubdock.spawner.kubernetes import HubDockKubeSpawner
 from hubdock.spawner.mixin import HubDockMixin
 
 PREFIX = "/services/hubdock/"
@@ -93,7 +94,7 @@ def test_answers_are_as_described() -> None:
 # --- settings ---
 
 SETTINGS: list[tuple[type[Configurable], str]] = [
-    (kind, name) for kind in (HubDock, HubDockMixin, HubDockSpawner) for name in sorted(kind.class_own_traits(config=True))
+    (kind, name) for kind in (HubDock, HubDockMixin, HubDockSpawner, HubDockKubeSpawner) for name in sorted(kind.class_own_traits(config=True))
 ]
 
 
@@ -107,7 +108,7 @@ def test_every_setting_says_what_it_means_and_its_default(kind: type[Configurabl
 
 
 def test_there_are_few_settings() -> None:
-    assert 30 <= len(SETTINGS) <= 55
+    assert 30 <= len(SETTINGS) <= 65
 
 
 DEFAULTS = {  # where the words of the help can be compared

@@ -17,16 +17,18 @@ from jupyterhub.auth import Authenticator
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.proxy import ConfigurableHTTPProxy
 from jupyterhub.spawner import Spawner
+from kubespawner import KubeSpawner
 from traitlets.config import Config
 from typer.main import get_command
 
 import hubdock
 from hubdock.cli import app
 from hubdock.core import project
-from hubdock.core.errors import RecipeError
+from hubdock.core.errors import ConfigError, RecipeError
 from hubdock.docs import GROUPS, make_pages
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.spawner.docker import HubDockSpawner
+from hubdock.spawner.kubernetes import HubDockKubeSpawner
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -34,7 +36,10 @@ MADE = [ROOT / "docs/reference" / name for name in make_pages()]
 CONFIGS = sorted(ROOT.glob("config/**/*.py"))
 CLASSES: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (HubDock, HubDockSpawner, DockerSpawner, Spawner, JupyterHub, Authenticator, SharedPasswordAuthenticator, ConfigurableHTTPProxy)
+    for kind in (
+        HubDock, HubDockSpawner, DockerSpawner, HubDockKubeSpawner, KubeSpawner, Spawner, JupyterHub, Authenticator, SharedPasswordAuthenticator,
+        ConfigurableHTTPProxy,
+    )
 }
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -202,6 +207,25 @@ def test_the_example_configuration_is_accepted(tmp_path: Path, monkeypatch: pyte
     assert config.JupyterHub.spawner_class == "hubdock" and config.JupyterHub.services[-1]["name"] == "hubdock"
     assert config.HubDock.state_dir == str(tmp_path / "state/engine") and (tmp_path / "state/engine/config.json").exists()
     HubDockSpawner(_mock=True, config=config)
+    JupyterHub(config=config)
+
+
+async def test_the_example_configuration_for_kubernetes_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*args: object, **kwargs: object) -> None:
+        pass
+
+    monkeypatch.setattr("kubernetes_asyncio.config.load_kube_config", nothing)  # no cluster: none is asked
+    with pytest.raises(ConfigError, match="needs the token of the service"):
+        load_config(str(ROOT / "config/jupyterhub_config_kubernetes.py"))
+    monkeypatch.setenv("HUBDOCK_SERVICE_TOKEN", "secret")
+    config = load_config(str(ROOT / "config/jupyterhub_config_kubernetes.py"))
+    (service,) = config.JupyterHub.services
+    assert (service["name"], service["url"], service["api_token"]) == ("hubdock", "http://hubdock:9000", "secret") and "command" not in service
+    spawner = HubDockKubeSpawner(_mock=True, config=config)
+    assert (spawner.service_url, spawner.storage_capacity, spawner.mem_guarantee) == ("http://hubdock:9000/services/hubdock/", "20Gi", 1024**3)
+    assert spawner.client_of_service.client.headers["Authorization"] == "token secret"
+    assert config.JupyterHub.spawner_class == "hubdock-kubernetes"
+    config.JupyterHub.spawner_class = HubDockKubeSpawner  # the name is known once the package is installed anew
     JupyterHub(config=config)
 
 

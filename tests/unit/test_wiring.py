@@ -14,8 +14,9 @@ from traitlets.config import Config
 
 from hubdock.core.errors import ConfigError
 from hubdock.engine.config import load_config, make_settings
+from hubdock.spawner.client import find_token
 from hubdock.spawner.docker import HubDockSpawner
-from hubdock.wiring import ACCESS, configure
+from hubdock.wiring import ACCESS, configure, join
 
 SEES = {"name": "hubdock", "services": ["hubdock"], "scopes": ["list:users", "read:servers"]}
 
@@ -155,3 +156,36 @@ def test_secrets_do_not_leave_their_files(c: Config, tmp_path: Path) -> None:
     c.HubDock.git_credentials = [{"origin": "https://git.example.org", "password_file": str(secret)}]
     configure(c)
     assert "t0ken-canary" not in (tmp_path / "state/config.json").read_text() + str(c)
+
+
+# --- a service that runs by itself ---
+
+
+def test_a_hub_joins_a_service_of_its_own_deployment() -> None:
+    c = Config()
+    c.JupyterHub.base_url = "/jupyter/"
+    join(c, url="http://hubdock:9000/", token="secret")
+    hub = c.JupyterHub
+    (service,) = hub.services
+    assert service["url"] == "http://hubdock:9000/" and service["api_token"] == "secret" and not {"command", "environment"} & set(service)
+    assert (hub.spawner_class, hub.allow_named_servers, hub.default_url) == ("hubdock-kubernetes", True, "/jupyter/services/hubdock/")
+    assert hub.load_roles == [SEES, {"name": "user", "scopes": ["self", ACCESS]}]
+    assert c.HubDockMixin.service_url == "http://hubdock:9000/jupyter/services/hubdock/" and find_token(c) == "secret"
+
+
+def test_zero_to_jupyterhub_has_the_service_already() -> None:
+    """With the token that its chart made. What its values say of the service stays."""
+    c = Config()
+    mine = {"name": "hubdock", "url": "http://hubdock:9000", "api_token": "generated", "oauth_no_confirm": True}
+    c.JupyterHub.services = [{"name": "culler", "api_token": "x"}, mine]
+    c.JupyterHub.spawner_class = "hubdock.spawner.kubernetes.HubDockKubeSpawner"
+    join(c, url="http://hubdock:9000")
+    assert c.JupyterHub.services[1] == mine and find_token(c) == "generated"
+    assert c.JupyterHub.spawner_class == "hubdock.spawner.kubernetes.HubDockKubeSpawner"
+
+
+def test_a_service_without_a_token_stops_the_hub() -> None:
+    with pytest.raises(ConfigError, match="needs the token of the service"):
+        join(Config(), url="http://hubdock:9000")
+    with pytest.raises(ConfigError, match="does not know hubdock's service"):
+        find_token(Config())
