@@ -1,0 +1,142 @@
+"""A real hub on this machine whose servers are pods of a real cluster, in a namespace of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.hub import Hub, Server, find_port, find_proxy
+
+HOST = os.environ.get("HUBDOCK_TEST_KUBE_HOST", "10.89.0.1")  # this machine, as pods reach it
+
+MORE = """
+from hubdock.spawner.kubernetes import HubDockKubeSpawner
+from tests.kube.translate import TranslatedSpawner
+c.JupyterHub.hub_ip = c.JupyterHub.hub_connect_ip = given["host"]
+c.JupyterHub.spawner_class = TranslatedSpawner
+c.TranslatedSpawner.overrides = os.path.abspath("overrides.json")
+c.KubeSpawner.namespace = given["namespace"]
+c.KubeSpawner.storage_capacity = "1Gi"
+c.HubDockKubeSpawner.service_url_for_servers = given["url"] + "/services/hubdock/"
+"""
+
+
+def kubectl(*arguments: str, check: bool = True, stdin: str | None = None) -> str:
+    """Run kubectl, and return what it prints."""
+    done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, input=stdin, timeout=120)
+    assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def require_cluster() -> None:
+    """Skip where there is no cluster or no registry."""
+    for name in ("KUBECONFIG", "HUBDOCK_TEST_REGISTRY"):
+        if not os.environ.get(name):
+            pytest.skip(f"there is no cluster here: {name} is not set")
+    try:
+        kubectl("get", "--raw", "/readyz")
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"the cluster of KUBECONFIG does not answer: {error}")
+
+
+@contextlib.contextmanager
+def new_namespace(level: str = "restricted") -> Iterator[str]:
+    """Hold a namespace with a pod security standard, and remove it with all that is in it."""
+    name = f"hdtest-{secrets.token_hex(3)}"
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, f"pod-security.kubernetes.io/enforce={level}")
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+class KubeHub(Hub):
+    """A hub on the host, where pods reach it. Its service makes images as ever."""
+
+    def __init__(self, directory: Path, settings: dict[str, dict[str, Any]], namespace: str, **more: Any) -> None:
+        super().__init__(directory, settings, more=MORE + more.pop("more", ""), **more)
+        self.namespace = namespace
+        self.url = f"http://{HOST}:{find_port(HOST)}"
+        self.ports = {**self.ports, "hub_port": find_port(HOST), "host": HOST, "namespace": namespace}
+        self.override()
+
+    def override(self, **values: Any) -> None:
+        """Have every following start use other values: ``launch`` updates the launch, the rest are traits of the spawner."""
+        (self.directory / "overrides.json").write_text(json.dumps(values))
+
+    def wait_ready(self, user: str, server: str, timeout: float = 180) -> Pod:
+        super().wait_ready(user, server, timeout)
+        return Pod(self, user, server)
+
+    def list_pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(kubectl("get", "pods", "-n", self.namespace, "-o", "json"))["items"]
+        return found
+
+    def list_claims(self) -> list[str]:
+        return sorted(claim["metadata"]["name"] for claim in json.loads(kubectl("get", "pvc", "-n", self.namespace, "-o", "json"))["items"])
+
+    def begin(self, user: str, server: str, options: dict[str, Any]) -> None:
+        """Ask for a server, and return at once."""
+        answer = self.api("POST", f"users/{user}/servers/{server}", options)
+        assert answer.status_code in {201, 202}, answer.text
+
+    def wait_for_message(self, user: str, server: str, words: str, timeout: float) -> tuple[str, float]:
+        """Return the first message of a pending start that has these words, and the seconds until it came."""
+        began = time.monotonic()
+        with self.listening(user, server) as lines:
+            for line in lines:
+                if line.startswith("data: ") and words in (message := json.loads(line[6:]).get("message", "")):
+                    return message, time.monotonic() - began
+                if time.monotonic() - began > timeout:
+                    break
+        raise AssertionError(f"not told within {timeout} s: {words}\n{self.log[-3000:]}")
+
+    @contextlib.contextmanager
+    def listening(self, user: str, server: str) -> Iterator[Iterator[str]]:
+        import httpx
+
+        address = f"{self.url}/hub/api/users/{user}/servers/{server}/progress"
+        with httpx.stream("GET", address, headers={"Authorization": f"token {self.token}"}, timeout=180) as answer:
+            yield answer.iter_lines()
+
+
+class Pod(Server):
+    """One running server, and the inside of its pod."""
+
+    hub: KubeHub
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        (found,) = [pod for pod in self.hub.list_pods() if pod["metadata"]["annotations"].get("hubdock.server") == self.name and pod["metadata"]["annotations"]["hubdock.user"] == self.user]
+        return found
+
+    def run(self, script: str, check: bool = True) -> str:
+        name = self.manifest["metadata"]["name"]
+        argv = ["kubectl", "exec", "-n", self.hub.namespace, name, "--", "bash", "-c", f"cd {self.workspace} && {script}"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+        assert not check or done.returncode == 0, f"{script}\n→ {done.returncode}: {done.stdout}{done.stderr}"
+        return (done.stdout + ("" if check else done.stderr)).strip()
+
+
+@contextlib.contextmanager
+def run_kube_hub(directory: Path, settings: dict[str, dict[str, Any]], **more: Any) -> Iterator[KubeHub]:
+    """Hold a running hub, and take away what it made."""
+    if find_proxy() is None:
+        pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
+    with new_namespace() as namespace:
+        running = KubeHub(directory, settings, namespace, **more)
+        try:
+            yield running.start()  # type: ignore[misc]
+        finally:
+            running.stop()
+            running.clean()

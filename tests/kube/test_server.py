@@ -1,0 +1,181 @@
+"""A hypothesis as a pod: the same workspace as on Docker, and a life like any server's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.kit.kube import KubeHub, Pod, kubectl
+from tests.kit.repos import Project
+
+
+def wait_until_gone(hub: KubeHub, seconds: float) -> None:
+    hub.wait_for(lambda: not hub.list_pods(), seconds, "no pod is left")
+
+
+def test_the_workspace_is_the_same(hub: KubeHub, project: Project) -> None:
+    """Code, history, data and pushes, in a pod that the standard *restricted* lets in, which has no token of the cluster."""
+    project.init_dvc().write_all({"README.md": "# digits\n", "run.sh": "#!/bin/sh\necho it runs\n"})
+    (project.path / "run.sh").chmod(0o755)
+    project.add_data("images", {f"{n}.txt": f"image {n}" for n in range(5)})
+    project.commit("first")
+    project.write_all({"README.md": "# digits, again\n"}).commit("second")
+    server = hub.start_server("alice", "same", {"repo": project.url, "ref": "main"})
+    assert isinstance(server, Pod)
+    assert server.run("git status --porcelain=v1 --branch") == "## main...origin/main"
+    assert server.run("git log --format=%s") == "second\nfirst" and server.run("git diff HEAD~1 --stat | tail -1").startswith("1 file changed")
+    assert server.run("./run.sh; cat images/3.txt; dvc status").splitlines() == ["it runs", "image 3Data and pipelines are up to date."]
+    assert server.run("git config user.name; pwd; id -u; id -g").splitlines() == ["alice", server.workspace, "1000", "100"]
+    assert "Read-only" in server.run("touch $(readlink -f images/3.txt)", check=False)
+    assert server.run("ls /var/run/secrets/kubernetes.io 2>&1; env | grep -c _SERVICE_HOST", check=False).splitlines()[-1] == "0"
+    assert server.run("test -f ~/.bashrc && echo there") == "there"
+    server.run("echo more >> README.md && git commit -qam 'from the pod' && git push -q")
+    assert project.git("ls-remote", project.url, "refs/heads/main").split()[0] == server.run("git rev-parse HEAD")
+    server.run("echo new > images/new.txt && dvc add -q images && git commit -qam data && git push -q && dvc push -q")
+    container = server.manifest["spec"]["containers"][0]
+    assert "@sha256:" in container["image"] and container["imagePullPolicy"] == "IfNotPresent" and len(server.manifest["spec"]["containers"]) == 1
+    assert "initContainers" not in server.manifest["spec"]
+    hub.stop_server("alice", "same")
+    wait_until_gone(hub, 20)
+
+
+def test_work_stays_and_a_deleted_server_takes_nothing_with_it(hub: KubeHub, plain: Project) -> None:
+    server = hub.start_server("bob", "stays", {"repo": plain.url, "ref": "main"})
+    server.run("echo mine > mine.txt; echo set > ~/.settings")
+    assert [entry["name"] for entry in server.ask("contents").json()["content"] if entry["name"] == "mine.txt"], "Jupyter shows the workspace"
+    claims = hub.list_claims()
+    assert [claim for claim in claims if "bob" in claim]
+    hub.stop_server("bob", "stays")
+    again = hub.start_server("bob", "stays", {"repo": plain.url, "ref": "main"})
+    assert again.run("cat mine.txt ~/.settings") == "mine\nset"
+    hub.stop_server("bob", "stays")
+    assert hub.api("DELETE", "users/bob/servers/stays", {"remove": True}).status_code == 204
+    wait_until_gone(hub, 20)
+    assert hub.list_claims() == claims
+
+
+def test_what_a_user_typed_reaches_the_server_as_it_is(hub: KubeHub, plain: Project) -> None:
+    """Neither the stock spawner's templates nor Kubernetes' expansion touch it."""
+    branch = "try-$(HOME)-{username}-$$-é"
+    server = hub.start_server("carol", "typed", {"repo": plain.url, "ref": "main", "new_branch": branch})
+    assert server.run("git symbolic-ref --short HEAD") == branch
+    assert server.run('printf %s "$HUBDOCK_BRANCH"') == branch
+    assert server.manifest["metadata"]["annotations"]["hubdock.branch"] == branch
+    hub.stop_server("carol", "typed")
+
+
+def test_a_restart_of_the_hub_leaves_servers_as_they_are(hub: KubeHub, plain: Project) -> None:
+    server = hub.start_server("dave", "lives", {"repo": plain.url, "ref": "main"})
+    before = server.manifest["metadata"]["uid"]
+    hub.kill()
+    hub.start()
+    hub.wait_ready("dave", "lives")
+    assert server.manifest["metadata"]["uid"] == before and server.ask("status").status_code == 200
+    assert hub.read_server("dave", "lives")["state"]["hubdock"]["workspace"] == server.workspace
+    hub.stop_server("dave", "lives")
+    wait_until_gone(hub, 20)
+
+
+def test_a_server_that_is_gone_is_noticed(hub: KubeHub, plain: Project) -> None:
+    server = hub.start_server("erin", "gone", {"repo": plain.url, "ref": "main"})
+    kubectl("delete", "pod", "-n", hub.namespace, server.manifest["metadata"]["name"], "--grace-period=0", "--force")
+    hub.wait_for(lambda: not hub.read_server("erin", "gone").get("ready"), 60, "the hub knows")
+    again = hub.start_server("erin", "gone", {"repo": plain.url, "ref": "main"})
+    assert again.run("git status --short") == ""
+    hub.stop_server("erin", "gone")
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4, 1.0])
+def test_a_start_that_is_cancelled_leaves_no_pod(hub: KubeHub, plain: Project, wait: float) -> None:
+    """At whatever moment: the hub itself stops only what it has seen."""
+    hub.override(launch={"resources": {"cpu": 500.0}})  # there is no such node: it waits
+    hub.begin("alice", "cancelled", {"repo": plain.url, "ref": "main"})
+    hub.wait_for_message("alice", "cancelled", "Starting the server", 30)
+    time.sleep(wait)
+    answer = hub.api("DELETE", "users/alice/servers/cancelled", {"remove": False})
+    assert answer.status_code in {202, 204}, answer.text
+    hub.wait_for(lambda: not hub.read_server("alice", "cancelled").get("pending"), 20, "the start is over")
+    time.sleep(1)
+    wait_until_gone(hub, 5)
+
+
+def test_readiness_is_noticed_at_once(hub: KubeHub, plain: Project, record_property: Callable[[str, Any], None]) -> None:
+    """Within 100 ms of the pod's being reported running with its port open, seen by somebody who watches both. The best of some: the machine is shared."""
+    lags = []
+    for number in range(4):
+        watch = Watch(hub)
+        began = time.monotonic()
+        hub.begin("alice", f"quick-{number}", {"repo": plain.url, "ref": "main"})
+        hub.wait_for(lambda name=f"quick-{number}": hub.read_server("alice", name).get("ready"), 60, "ready", pause=0.01)  # type: ignore[misc]
+        noticed = time.monotonic()
+        lags.append(noticed - watch.wait())
+        record_property("number", f"POST to ready {noticed - began:.2f} s, {lags[-1] * 1000:.0f} ms after the server answered")
+        hub.stop_server("alice", f"quick-{number}")
+        wait_until_gone(hub, 20)
+    assert min(lags) < 0.1, lags
+
+
+class Watch:
+    """Notes when the next pod of a hub runs and answers."""
+
+    def __init__(self, hub: KubeHub) -> None:
+        self.hub, self.found = hub, 0.0
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+
+    def _look(self) -> None:
+        config = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+        proxy = Proxy(self.hub.namespace, config)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (address := proxy.find_running()):
+            time.sleep(0.01)
+        while time.monotonic() < until and not answers(address):
+            time.sleep(0.005)
+        self.found = time.monotonic()
+
+    def wait(self) -> float:
+        self.thread.join(60)
+        assert self.found
+        return self.found
+
+
+class Proxy:
+    """The API server, asked by the credentials of a kubeconfig."""
+
+    def __init__(self, namespace: str, config: dict[str, Any]) -> None:
+        import base64
+        import ssl
+        import tempfile
+
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile("wb") as file:
+            file.write(base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"]))
+            file.flush()
+            context.load_cert_chain(file.name)
+        self.client = httpx.Client(base_url=cluster["server"], verify=context, trust_env=False)
+        self.path = f"/api/v1/namespaces/{namespace}/pods"
+
+    def find_running(self) -> str:
+        """Return the address of a pod that is reported running, empty while there is none."""
+        for pod in self.client.get(self.path).json()["items"]:
+            if pod["status"]["phase"] == "Running" and pod["status"].get("podIP") and not pod["metadata"].get("deletionTimestamp"):
+                return str(pod["status"]["podIP"])
+        return ""
+
+
+def answers(address: str) -> bool:
+    """True once the port is open and a request is answered."""
+    try:
+        with socket.create_connection((address, 8888), 0.2):
+            pass
+        return httpx.get(f"http://{address}:8888/", timeout=2, trust_env=False).status_code < 500
+    except (OSError, httpx.HTTPError):
+        return False
