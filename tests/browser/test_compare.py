@@ -86,6 +86,7 @@ def test_three_branches_side_by_side(windows: Windows, hub: Hub, hypotheses: Pro
     expect(words).to_contain_text("requirements.txt: + torch 2.6.0")
     expect(words).to_contain_text("requirements.txt: numpy 1.26.4 → 2.1.0")
     expect(words).to_contain_text("train.csv changed (4 bytes → 2.9K)")
+    page.get_by_text("Choose other branches").click()
     page.locator("#base").select_option("vgg19")
     page.get_by_role("button", name="Compare").click()
     expect(metrics.filter(has_text="accuracy")).to_contain_text("(-0.053)")
@@ -128,17 +129,22 @@ def test_mistakes_stand_beside_their_fields(page: Page, hub: Hub, hypotheses: Pr
 
 
 def test_who_may_not_read_a_repository_learns_nothing(windows: Windows, hub: Hub, locked: Server, tmp_path: Path) -> None:
-    """A repository that others may not read, and one that is not there, answer alike; by the page, the notebook and the API."""
+    """A repository that only others may read, and one that is not there, answer alike; by the page, the notebook and the API."""
     there = Project(locked, tmp_path, "secret", push_as="team:only-for-tests")
-    there.write_all({"metrics.json": "{}"}).commit()
+    there.write_all({"metrics.json": '{"hidden": 1}', "a.ipynb": make_notebook(("code", SOURCE, []))}).commit()
+    there.push("x")
+    reader = windows.open()
+    log_in(reader, hub, "carol")
+    reader.goto(f"{hub.url}/services/hubdock/compare?repo={there.url}&refs=main&refs=x")
+    expect(reader.get_by_role("rowheader", name="hidden")).to_be_visible()
     answers = []
     page = windows.open()
-    log_in(page, hub, "carol")
+    log_in(page, hub, "dave")
     for url in (there.url, there.url.replace("secret", "nothing")):
         page.goto(f"{hub.url}/services/hubdock/compare?repo={url}&refs=main&refs=x")
         texts = [page.locator("#repo-problem").inner_text(), page.locator("main").inner_text()]
         texts.append(page.goto(f"{hub.url}/services/hubdock/compare/notebook?repo={url}&before=main&after=x&path=a.ipynb").text())  # type: ignore[union-attr]
-        texts.append(hub.service("GET", "compare", params={"repo": url, "refs": ["main", "x"]}, token=hub.make_token("carol")).text)
+        texts.append(hub.service("GET", "compare", params={"repo": url, "refs": ["main", "x"]}, token=hub.make_token("dave")).text)
         answers.append([re.sub(r"_?xsrf[^>]*", "", text).replace("nothing", "secret") for text in texts])
     assert answers[0] == answers[1]
 
