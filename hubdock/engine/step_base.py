@@ -72,9 +72,12 @@ def make_prepared_tag(base: BaseImage, dvc: list[str], apt: list[str], certifica
 
 
 def make_identity(inspection: dict[str, Any]) -> dict[str, Any]:
-    """Return what of an image goes into environment keys. A local image has no manifest digest, so its layers and settings say what it is."""
+    """Return what of an image goes into environment keys. A local image has no manifest digest, so its layers and settings say what it is.
+
+    Engines differ in how they tell of a setting that is not there, and a registry in yet another way: left out, null, or empty.
+    """
     config = inspection.get("Config") or {}
-    settings = {name: config.get(name) for name in ("Env", "User", "Entrypoint", "Cmd", "WorkingDir")}
+    settings = {name: config.get(name) or None for name in ("Env", "User", "Entrypoint", "Cmd", "WorkingDir")}
     return {"diff_ids": (inspection.get("RootFS") or {}).get("Layers") or [], **settings}
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from hubdock.drivers.append import Appended
 from hubdock.drivers.mirror import Mirror
 from hubdock.engine.assembly import make_image_spec
 from hubdock.engine.build import Build
+from hubdock.engine.step_base import make_identity
 from tests.contract.test_registry_images import Images
 from tests.docker.test_determinism import make_hostile
 from tests.kit.builder import Builder
@@ -133,6 +135,21 @@ def test_it_is_the_image_that_buildkit_makes(builder: Builder, places: list[Plac
     assert list_files(builder, found[0], *roots) == files and len(files) > 40
     said = builder.docker.containers.run(found[0].id, ["/hubdock/code/run.sh"], entrypoint=[], remove=True)
     assert said == b"ran\n"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_registry_tells_the_same_of_a_base_as_the_engine(builder: Builder, places: list[Place], bare: bool) -> None:
+    """Or the same branch would have other keys on Kubernetes than on Docker."""
+    place, name = places[0], f"{places[0].running.host}/hub/base"
+    if bare:
+        subprocess.run(["docker", "buildx", "build", "--builder", "default", "--quiet", "--tag", f"{name}:1", "-"], input=f"FROM scratch\nCOPY --from={builder.settings.base_image} /bin/sh /x\n".encode(), check=True)
+    else:
+        builder.docker.images.get(builder.settings.base_image).tag(name, "1")
+    place.made.append(f"{name}:1")
+    for line in builder.docker.images.push(name, "1", stream=True, decode=True):
+        assert "error" not in line, line
+    told = place.images.inspect_image(f"{name}:1")
+    assert told and make_identity(told) == make_identity(builder.docker.images.get(f"{name}:1").attrs)
 
 
 def test_an_edit_sends_one_small_layer(builder: Builder, places: list[Place], project: Project) -> None:
