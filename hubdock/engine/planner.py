@@ -78,7 +78,7 @@ class Planner:
         reference = self.reader.find_base_reference(source.recipe, options.resources.gpu)
         base_key = make_base_key(self.settings, reference)
         base, prepared = self._find_base(reference, base_key)
-        newer, told = self._find_newer(base, source.recipe) if rebuild and base else ("", [])
+        newer, told = self._find_newer(base, source.recipe) if rebuild else ("", [])
         base, prepared = (None, "") if newer else (base, prepared)
         notices += [*source.recipe.notices, *source.data.notices, *told]
         if source.recipe.kind == "none":
@@ -126,11 +126,11 @@ class Planner:
         base = BaseImage(**json.loads(row.text))
         return (None, "") if self.backend.is_moved(reference, base.image_id) else (base, row.prepared)
 
-    def _find_newer(self, base: BaseImage, recipe: Recipe) -> tuple[str, list[str]]:
+    def _find_newer(self, base: BaseImage | None, recipe: Recipe) -> tuple[str, list[str]]:
         """Return what a rebuild would bring: the digest of a newer base, or the empty string; and what there is to say about it."""
         told = ["Every package is pinned to one version: there is nothing to renew."] if recipe.pinned or recipe.kind == "none" else []
         try:
-            return self.backend.find_newer(base.reference, base.image_id) or "", told
+            return (self.backend.find_newer(base.reference, base.image_id) or "") if base else "", told
         except RegistryUnavailable as error:
             return "", [*told, f"{error.message} The base image is used as it is known."]
 

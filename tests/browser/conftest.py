@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, locked, project, server  # noqa: F401 (the same fixtures)
 from tests.kit.hub import PASSWORD, ROOT, Hub
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+expect.set_options(timeout=15_000)  # the machine may be busy
 WIDE, SMALL = (1200, 800), (400, 800)
 
 
