@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.kit.faces import Faces
 from tests.kit.hub import Hub, find_base, find_gateway, run_hub
 from tests.kit.repos import Project
 
-CDI = Path("/etc/cdi/hubdock-test.json")
+CDI = Path(f"/etc/cdi/hubdock-test-{os.getpid()}.json")
+GPU = f"hubdock-test-{os.getpid()}.test/gpu"  # two runs of the tests beside each other have their own
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +61,8 @@ def gpus() -> Iterator[list[str]]:
     """Two devices by CDI (https://github.com/cncf-tags/container-device-interface): stand-ins for GPUs, with the engine's real device request."""
     devices = [{"name": str(n), "containerEdits": {"env": [f"HUBDOCK_TEST_GPU_{n}=yes"], "deviceNodes": [{"path": f"/dev/hubdock-gpu{n}", "hostPath": "/dev/null"}]}} for n in range(2)]
     CDI.parent.mkdir(parents=True, exist_ok=True)
-    CDI.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "hubdock.test/gpu", "devices": devices}))
-    yield ["hubdock.test/gpu=0", "hubdock.test/gpu=1"]
+    CDI.write_text(json.dumps({"cdiVersion": "0.6.0", "kind": GPU, "devices": devices}))
+    yield [f"{GPU}=0", f"{GPU}=1"]
     CDI.unlink(missing_ok=True)
 
 

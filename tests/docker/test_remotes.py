@@ -125,16 +125,14 @@ def test_one_that_hangs_holds_up_nobody_else(patient: Hub, well: Faces, moody: M
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    began = time.monotonic()
     assert patient.service("GET", "health").status_code == 200
     assert patient.service("GET", "builds").status_code == 200
-    listed = time.monotonic() - began
     plan = patient.service("POST", "plan", other).json()
-    planned = time.monotonic() - began
+    given_up = len(told)
     assert well.running.ask("contents").status_code == 200
     for thread in threads:
         thread.join()
-    assert plan["ready"] and planned < 2, f"the service answered after {listed:.1f} s, and planned after {planned:.1f} s"
+    assert plan["ready"] and not given_up, f"it was planned only after {given_up} of those that hang were given up"
     assert len(told) == HANGING and max(told) < 5 * TIMEOUT
     well.check_nothing_lost()
 
