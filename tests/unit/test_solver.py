@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hubdock.core.errors import BuilderUnavailable, HubDockError, ImageGone, OutOfSpace, RegistryUnavailable
-from hubdock.drivers.buildkit import BuildRequest, Solver
+from hubdock.drivers.buildkit import Solver
+from hubdock.drivers.solve import BuildRequest
 
 KEY = "a" * 64
 
@@ -22,5 +23,8 @@ KEY = "a" * 64
     ],
 )
 def test_what_buildx_means(text: str, kind: type[HubDockError]) -> None:
-    error = Solver(BuildRequest("hubdock/image:x"), lambda *_: None)._make_error([text])
+    output = Solver(BuildRequest("hubdock/image:x"), lambda *_: None).output
+    output.feed(f"{text}\n".encode())
+    output.close()
+    error = output.make_error()
     assert type(error) is kind and text in error.detail
