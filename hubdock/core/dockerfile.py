@@ -121,6 +121,12 @@ def render_image(environment: str, *, workspace: str, labels: Mapping[str, str])
     )
 
 
+def use_named_context(dockerfile: str, name: str) -> str:
+    """Return a Dockerfile whose main context is a named one: where that is an image, nothing is ever compared by size and time."""
+    lines = dockerfile.split("\n")
+    return "\n".join(line.replace("type=bind,source=", f"type=bind,from={name},source=") if line.startswith("RUN --mount=") else line for line in lines)
+
+
 def _apt(packages: Sequence[str]) -> list[str]:
     """Return the step that installs Debian packages; their lists and archives stay in caches, so that layers hold only files in use."""
     if not packages:

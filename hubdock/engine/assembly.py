@@ -152,7 +152,7 @@ def make_environment_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
         "tag": make_tag("environment", a.environment.key), "base": a.prepared, "user": a.base.user, "workdir": a.base.identity.get("WorkingDir") or HOME,
         "apt": list(recipe.apt), "install": recipe.kind != "none", "main": recipe.main, "workspace": a.workspace, "files": [astuple(entry) for entry in recipe.files],
         "needs_source": recipe.local or bool(recipe.sources), "may_build": not netrc, "netrc": netrc,
-        "cache": f"hubdock-wheels-{make_scope_name(a.environment.scope)}", "env": {**project.env, **command}, "labels": {**project.labels, **labels},
+        "scope": make_scope_name(a.environment.scope), "cache": f"hubdock-wheels-{make_scope_name(a.environment.scope)}", "env": {**project.env, **command}, "labels": {**project.labels, **labels},
         "lines": [{"name": line.name, "file": line.file, "line": line.line, "text": line.text} for line in recipe.lines if line.name],
         "settings": {
             "kind": recipe.kind, "main": recipe.main, "roots": list(a.base.roots), "overrides": list(a.overrides), "replaces": find_tensorflow(recipe, a.base.packages), "index_url": settings.index_url,

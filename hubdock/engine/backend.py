@@ -23,8 +23,8 @@ from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from hubdock.core.naming import make_tag
-from hubdock.drivers.buildkit import BuildRequest, Listener
 from hubdock.drivers.job import Job, JobResult
+from hubdock.drivers.solve import BuildRequest, Listener
 
 if TYPE_CHECKING:
     from hubdock.core.tree import Tree
@@ -136,7 +136,10 @@ class Backend(ABC):
 
 def open_backend(values: Mapping[str, Any]) -> Backend:
     """Return the back-end that the settings describe (`hubdock.engine.config.HubDock.backend_values`)."""
+    if values["name"] == "kubernetes":
+        from hubdock.engine.backend_kube import KubeBackend
+
+        return KubeBackend(values)
     from hubdock.engine.backend_docker import DockerBackend
 
-    assert values["name"] == "docker", values["name"]
     return DockerBackend()

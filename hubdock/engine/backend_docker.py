@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from hubdock.core.naming import make_tag
-from hubdock.drivers.buildkit import BuildRequest, Listener, Solver
+from hubdock.drivers.buildkit import Solver
 from hubdock.drivers.job import Job, JobResult
+from hubdock.drivers.solve import BuildRequest, Listener
 from hubdock.engine.backend import Backend, Solving
 
 

@@ -18,10 +18,10 @@ from hubdock.core.errors import BuildError
 from hubdock.core.events import Phase
 from hubdock.core.keys import make_digest
 from hubdock.core.naming import make_hash, make_tag
-from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context
 from hubdock.drivers.job import Job
 from hubdock.drivers.registry import split_reference
+from hubdock.drivers.solve import BuildRequest, StepFailed
 from hubdock.engine.backend import Backend
 from hubdock.engine.step_environment import prepare_tools
 from hubdock.engine.work import GUEST, Work

@@ -14,10 +14,10 @@ from hubdock.core.errors import BuildError, IndexUnavailable, PackageFailed, Smo
 from hubdock.core.events import Phase
 from hubdock.core.naming import make_hash
 from hubdock.core.tree import TreeEntry
-from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_tree
 from hubdock.drivers.mirror import Mirror
 from hubdock.drivers.secrets import read_secret
+from hubdock.drivers.solve import BuildRequest, StepFailed
 from hubdock.engine.work import GUEST, Work, make_remote
 from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, REPLACES, UNSATISFIABLE
 from hubdock.guest.smoke import FAILED as SMOKE_FAILED
@@ -44,7 +44,7 @@ def _solve_wheels(work: Work, mirror: Mirror) -> None:
     except StepFailed as error:
         if error.exit_code == REPLACES:
             work.log("Another TensorFlow comes with a package: once more, with the base image's taken out first.")
-            work.spec["settings"]["replaces"] = True
+            work.spec["settings"]["replaces"] = work.spec["again"] = True
             _solve_wheels(work, mirror)
             return
         if error.exit_code != NEEDS_SOURCE:
@@ -58,13 +58,14 @@ def _solve_wheels(work: Work, mirror: Mirror) -> None:
 def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
     spec = work.spec
     dockerfile = render_environment(
-        spec["base"], user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
+        work.backend.name_image(spec["base"]), user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
         cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], smoke=spec["smoke"], env=spec["env"],
         labels=spec["labels"],
     )  # fmt: skip
     request = BuildRequest(
         spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
-        past=spec["past"], timeout=spec["timeout"],
+        past=spec["past"], timeout=spec["timeout"], scope=spec["scope"], variant=_name_variant(spec, from_source),
+        onward=frozenset() if from_source else frozenset({REPLACES, *([NEEDS_SOURCE] if spec["may_build"] else [])}),
     )  # fmt: skip
     try:
         work.solve(request, lambda target: _write_context(target, dockerfile, spec, mirror))
@@ -72,6 +73,11 @@ def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
         if not from_source and error.exit_code in {NEEDS_SOURCE, REPLACES}:
             raise
         raise _name_failure(spec, error) from error
+
+
+def _name_variant(spec: dict[str, Any], from_source: bool) -> str:
+    """Return in which way an environment is made, the empty string for the way that is tried first."""
+    return "-".join([*(["other"] if spec.get("again") else []), *(["source"] if from_source and not spec["needs_source"] else [])])
 
 
 def _write_context(target: IO[bytes], dockerfile: str, spec: dict[str, Any], mirror: Mirror) -> None:

@@ -11,9 +11,9 @@ from hubdock.core.events import Phase
 from hubdock.core.project import HOME
 from hubdock.core.resources import format_bytes
 from hubdock.core.tree import Tree
-from hubdock.drivers.buildkit import BuildRequest, StepFailed
 from hubdock.drivers.context import Context, add_directory_tree, add_tree, find_copies
 from hubdock.drivers.mirror import Mirror
+from hubdock.drivers.solve import BuildRequest, StepFailed
 from hubdock.engine.work import GUEST, Work, make_remote
 
 

@@ -15,9 +15,9 @@ from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.progress import name_step
 from hubdock.core.repo import parse_repo_url
 from hubdock.core.text import make_plain
-from hubdock.drivers.buildkit import BuildRequest, Cancelled
 from hubdock.drivers.git import Credential, Remote
 from hubdock.drivers.secrets import read_secret
+from hubdock.drivers.solve import BuildRequest, Cancelled
 from hubdock.engine.backend import DOCKER, Backend, open_backend
 from hubdock.engine.tasks import Reporter
 
@@ -99,7 +99,10 @@ class Work:
     def _listen(self, kind: str, text: str, percent: float) -> None:
         if kind in _STEP_PHASES:
             self.step(name_step(text), _STEP_PHASES[kind])
-        if kind == "step":
+        if kind == "phase":
+            phase, _, message = text.partition(" ")
+            self.phase(Phase(phase), message)
+        elif kind == "step":
             self.log(f"▸ {text}")
             self.progress(percent, text)
         elif kind == "log":
