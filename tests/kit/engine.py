@@ -170,24 +170,29 @@ class PrivateEngine:
 
     def import_base(self, source: str, name: str) -> None:
         """Give this engine a base image of the main one, without what makes it large and no test here needs."""
-        with contextlib.closing(docker.from_env()) as main:
-            found = main.images.get(source).attrs
-        config, driver = found["Config"], found["GraphDriver"]
-        changes = [f"ENV {name}={json.dumps(value)}" for name, _, value in (pair.partition("=") for pair in config["Env"])]
-        changes += [f"USER {config['User']}", f"WORKDIR {config['WorkingDir']}"]
-        changes += [f"{word.upper()} {json.dumps(config[word] or [])}" for word in ("Entrypoint", "Cmd")]
-        options = [word for change in changes for word in ("--change", change)]
-        if driver["Name"] != "overlay2":
-            raise NotHere(f"the main engine stores images with {driver['Name']}, whose layers can't be read from outside")
-        layers = ":".join(path for path in (driver["Data"]["UpperDir"], driver["Data"].get("LowerDir")) if path)
         root = self.directory / "base"
         root.mkdir()
-        run("mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={layers}", str(root))
-        try:
-            with subprocess.Popen(["tar", "-C", str(root), "-c", *(f"--exclude=./{path}" for path in LEFT_OUT), "."], stdout=subprocess.PIPE) as packer:
-                run("docker", "--host", self.host, "import", *options, "-", name, stdin=packer.stdout)
-        finally:
-            run("umount", str(root))
+        import_small(source, name, root, "--host", self.host)
+
+
+def import_small(source: str, name: str, root: Path, *options: str) -> None:
+    """Make a smaller base image of the main engine's on an engine. ``root`` is an empty directory to mount the image on."""
+    with contextlib.closing(docker.from_env()) as main:
+        found = main.images.get(source).attrs
+    config, driver = found["Config"], found["GraphDriver"]
+    changes = [f"ENV {name}={json.dumps(value)}" for name, _, value in (pair.partition("=") for pair in config["Env"])]
+    changes += [f"USER {config['User']}", f"WORKDIR {config['WorkingDir']}"]
+    changes += [f"{word.upper()} {json.dumps(config[word] or [])}" for word in ("Entrypoint", "Cmd")]
+    given = [word for change in changes for word in ("--change", change)]
+    if driver["Name"] != "overlay2":
+        raise NotHere(f"the main engine stores images with {driver['Name']}, whose layers can't be read from outside")
+    layers = ":".join(path for path in (driver["Data"]["UpperDir"], driver["Data"].get("LowerDir")) if path)
+    run("mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={layers}", str(root))
+    try:
+        with subprocess.Popen(["tar", "-C", str(root), "-c", *(f"--exclude=./{path}" for path in LEFT_OUT), "."], stdout=subprocess.PIPE) as packer:
+            run("docker", *options, "import", *given, "-", name, stdin=packer.stdout)
+    finally:
+        run("umount", str(root))
 
 
 def sweep(directory: Path) -> None:
