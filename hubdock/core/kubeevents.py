@@ -146,7 +146,7 @@ def _explain_nodes(pod: Pod, text: str, gpu_resource: str) -> Waiting:
     if not kinds:
         return Waiting(CapacityError(f"No node can take the server: {make_plain(found['reasons'], 300)}", text))
     if "gpu" in kinds:
-        asked = _find_request(pod, gpu_resource)
+        asked = _find_request(pod, gpu_resource) or "1"
         lacks = f"{asked} GPU{'s were' if asked != '1' else ' was'} asked for, and no node has {'that many' if asked != '1' else 'one'} free."
         rest = {kind: count for kind, count in kinds.items() if kind != "gpu"}
         more = f" ({_join(rest)})" if rest else ""
