@@ -110,6 +110,7 @@ def compare(reader: Reader, repo: RepoURL, asker: Asker, wanted: Sequence[str], 
 
     Raises ResolveError's children, InvalidOption, RepoNotAllowed.
     """
+    reader.settings.check_choice(repo)
     remote = reader.make_remote(repo, asker)
     refs = git.list_branches(remote)  # whoever may not read the repository gets no further
     heads, chosen = choose(refs, wanted, base)

@@ -23,7 +23,6 @@ from hubdock.drivers.heads import Heads
 from hubdock.engine.compare import MOST, Comparison, compare
 from hubdock.engine.metrics import find_blobs
 from hubdock.engine.notebooks import read_notebook, read_pair
-from hubdock.engine.rows import read_waiters
 from hubdock.service.base import SECURITY, APIHandler, BaseHandler
 from hubdock.service.pages import PageHandler
 
@@ -58,7 +57,9 @@ class Comparing(BaseHandler):
 
     def _read_pair(self, given: dict[str, str]) -> tuple[list[str], tuple[bytes, bytes]]:
         reader = self.engine.planner.reader
-        remote = reader.make_remote(parse_repo_url(given["repo"]), self.asker)
+        repo = parse_repo_url(given["repo"])
+        reader.settings.check_choice(repo)
+        remote = reader.make_remote(repo, self.asker)
         known = git.list_branches(remote).heads  # whoever may not read the repository gets no further
         heads = {branch: known[branch] for branch in (given["before"], given["after"]) if branch in known}
         mirror = Heads(reader.settings.state, remote, reader.settings.max_repo_size)
@@ -89,16 +90,12 @@ class ComparePage(Comparing, PageHandler):
                 error = problem
         values = {"repo": drop_credentials(repo), "refs": chosen, "base": base}
         self.render_page(
-            "compare.html", error.status if error else 200, values=values, refs=refs, comparison=comparison, error=error, recent=await self._find_recent(), most=MOST,
+            "compare.html", error.status if error else 200, values=values, refs=refs, comparison=comparison, error=error, offers=await self.state.offers.find(self.asker), most=MOST,
             link=self._link,
         )  # fmt: skip
 
     def _link(self, page: str, **values: str) -> str:
         return f"{self.state.prefix}{page}?{urlencode(values)}"
-
-    async def _find_recent(self) -> list[str]:
-        rows = await self.engine.builds.in_thread(self.engine.database.list_builds, 200)
-        return list(dict.fromkeys(row.repo for row in rows if any(user == self.name for user, _ in read_waiters(row))))[:10]
 
 
 class NotebookPage(Comparing, PageHandler):
@@ -143,6 +140,7 @@ class OutputsFrame(BaseHandler):
 
     def _read(self, address: Any, path: str, oid: str) -> bytes:
         reader = self.engine.planner.reader
+        reader.settings.check_choice(address)
         return read_notebook(reader.make_mirror(reader.make_remote(address, self.asker)), path, oid)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

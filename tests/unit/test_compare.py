@@ -11,7 +11,7 @@ import pytest
 
 from config.demo.server import Server, make_repository
 from hubdock.core.asker import LOCAL
-from hubdock.core.errors import AccessDenied, HubDockError, InvalidOption, RefNotFound
+from hubdock.core.errors import AccessDenied, HubDockError, InvalidOption, RefNotFound, RepoNotAllowed
 from hubdock.core.repo import RepoURL, parse_repo_url
 from hubdock.engine.compare import Comparison, compare
 from hubdock.engine.config import HubDock
@@ -130,6 +130,12 @@ def test_a_wrong_choice_is_told_beside_the_branches(reader: Reader, repo: RepoUR
     with pytest.raises(error, match=text) as caught:
         compare(reader, repo, LOCAL, wanted)
     assert caught.value.field == "refs"
+
+
+def test_only_the_catalogue_where_the_admin_wants_that(reader: Reader, repo: RepoURL) -> None:
+    reader.settings.free_choice = False
+    with pytest.raises(RepoNotAllowed):
+        compare(reader, repo, LOCAL, ["main", "deep"])
 
 
 def test_missing_and_unreadable_answer_alike_even_when_it_is_known_here(found: Comparison, reader: Reader, repo: RepoURL, server: Server) -> None:
