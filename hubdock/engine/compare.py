@@ -43,12 +43,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """What of the requirements and the data of a branch differs from the base's. ``notebooks`` are (path, added, removed or changed)."""
+    """What of the requirements and the data of a branch differs from the base's. ``notebooks`` are (path, added, removed or changed).
+
+    ``readable`` is false where the requirements or the data of either can't be read: nothing is known of both then.
+    """
 
     branch: str
     requirements: tuple[str, ...]
     data: tuple[DataChange, ...]
     notebooks: tuple[tuple[str, str], ...]
+    readable: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Comparison:
             ],
             "metrics": [_describe_row(row) for row in self.metrics], "params": [_describe_row(row) for row in self.params],
             "differences": [
-                {"branch": one.branch, "requirements": list(one.requirements), "data": [asdict(change) for change in one.data],
+                {"branch": one.branch, "readable": one.readable, "requirements": list(one.requirements), "data": [asdict(change) for change in one.data],
                  "notebooks": [{"path": path, "change": change} for path, change in one.notebooks]} for one in self.differences
             ],
             "plots": [chart.as_dict() for chart in self.plots], "history": [chart.as_dict() for chart in self.history],
@@ -161,7 +165,8 @@ def find_difference(base: Side, other: Side) -> Difference:
     data: list[DataChange] = []
     if base.source and other.source:
         requirements, data = explain_requirements(base.source, other.source), list_data_changes(base.source, other.source)
-    return Difference(other.branch, tuple(requirements), tuple(data), tuple(list_notebooks(base.tree, other.tree)))
+    readable = base.source is not None and other.source is not None
+    return Difference(other.branch, tuple(requirements), tuple(data), tuple(list_notebooks(base.tree, other.tree)), readable)
 
 
 def list_notebooks(before: Tree, after: Tree) -> list[tuple[str, str]]:

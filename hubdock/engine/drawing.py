@@ -11,7 +11,7 @@ from hubdock.core.pipeline import Plot
 from hubdock.core.tables import Table, make_points, parse_table
 from hubdock.core.tree import Tree
 from hubdock.drivers.history import Change, History
-from hubdock.engine.metrics import find_blobs, read_bounded, read_declared
+from hubdock.engine.metrics import TOO_LARGE, find_blobs, read_bounded, read_declared
 
 MAX_CHARTS = 12
 COMMITS = 20
@@ -48,7 +48,7 @@ def _make_table_reader(mirror: History, sides: Sequence[Named], wanted: Mapping[
             if oid is None:
                 notices.append((branch, f"{path} is not in git, so it is not drawn."))
             elif oid not in contents:
-                notices.append((branch, f"{path} is over 1 MiB, and is not drawn."))
+                notices.append((branch, f"{path} {TOO_LARGE}"))
             else:
                 try:
                     tables[path, oid] = parse_table(path, contents[oid])

@@ -17,6 +17,8 @@ from hubdock.drivers.heads import Heads
 from hubdock.drivers.mirror import Mirror, find_directory
 from hubdock.engine.reading import Reader
 
+MAX_TOTAL = 16 * 1024**2  # bytes that are read at a time, and held in memory
+TOO_LARGE = f"is not read: it is over {MAX_FILE // 1024**2} MiB, or the files that are read with it are over {MAX_TOTAL // 1024**2} MiB together."
 VERSION = "metrics-1"
 """Version of the reading: raised whenever the same commit would be read differently."""
 
@@ -49,16 +51,19 @@ def read_declared(mirror: Mirror, tree: Tree) -> Declared:
     """Return what the dvc.yaml files of a tree declare."""
     contents, large = read_small(mirror, tree, find_pipelines(tree))
     declared = find_declared(tree, contents)
-    declared.notices += [f"{path} is over {MAX_FILE // 1024**2} MiB, and is not read." for path in large]
+    declared.notices += [f"{path} {TOO_LARGE}" for path in large]
     return declared
 
 
 def _measure(mirror: Mirror, tree: Tree, declared: Declared) -> Measured:
     contents, large = read_small(mirror, tree, [*declared.metrics, *declared.params])
-    notices = [*declared.notices, *(f"{path} is over {MAX_FILE // 1024**2} MiB, and is not read." for path in large)]
+    notices = [*declared.notices, *(f"{path} {TOO_LARGE}" for path in large)]
     for path in declared.metrics:
-        if tree.find(path) is None:
+        entry = tree.find(path)
+        if entry is None:
             notices.append(_tell_absent(path, declared))
+        elif not entry.is_file:
+            notices.append(f"{path} is no regular file, so it is not read.")
     metrics = _parse_all(declared.metrics, contents, notices, lists=False)
     params = _parse_all([path for path in declared.params if path not in metrics], contents, notices, lists=True)
     return Measured(metrics, params, tuple(dict.fromkeys(notices)))
@@ -97,7 +102,13 @@ def read_small(mirror: Mirror, tree: Tree, paths: Sequence[str], limit: int = MA
 
 
 def read_bounded(mirror: Mirror, oids: Sequence[str], limit: int = MAX_FILE) -> dict[str, bytes]:
-    """Return the contents of those blobs that are at most ``limit`` bytes, fetched in one go."""
+    """Return the contents of those blobs that are at most ``limit`` bytes, fetched in one go, until they are `MAX_TOTAL` bytes together."""
     wanted = sorted(set(oids))
     mirror.ensure_blobs(wanted)
-    return {oid: stream.read() for oid, size, stream in mirror.stream_blobs(wanted) if size <= limit} if wanted else {}
+    found: dict[str, bytes] = {}
+    left = MAX_TOTAL
+    for oid, size, stream in mirror.stream_blobs(wanted) if wanted else ():
+        if size <= min(limit, left):
+            found[oid] = stream.read()
+            left -= size
+    return found

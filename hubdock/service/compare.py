@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from tornado.web import HTTPError
 
 from hubdock.core.errors import HubDockError, InvalidOption, RefNotFound
-from hubdock.core.notebooks import CellDifference, make_outputs_page, parse_notebook
+from hubdock.core.notebooks import MAX_CELLS, CellDifference, make_outputs_page, parse_notebook
 from hubdock.core.repo import drop_credentials, parse_repo_url
 from hubdock.core.text import make_plain
 from hubdock.core.tree import Tree
@@ -27,9 +27,7 @@ from hubdock.service.base import SECURITY, APIHandler, BaseHandler
 from hubdock.service.pages import PageHandler
 
 FRAMED = 5 * 60.0  # seconds that the address of an output is good for: then the right to read the repository is asked for anew
-COMPARING = 2  # notebooks at a time: each takes a core
 OUTPUTS_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
-_comparing = asyncio.Semaphore(COMPARING)
 
 
 class Comparing(BaseHandler):
@@ -51,7 +49,7 @@ class Comparing(BaseHandler):
         given = {name: self.get_query_argument(name, "")[:2048] for name in ("repo", "before", "after", "path")}
         address = parse_repo_url(given["repo"])
         oids, (before, after) = await self.engine.builds.remotes.ask(address.origin, self._read_pair, given)
-        async with _comparing:
+        async with self.state.comparing:
             differences = await asyncio.to_thread(diff_notebooks, given["path"], before, after)
         return {**given, "repo": address.canonical, "oids": oids}, differences
 
@@ -106,7 +104,7 @@ class NotebookPage(Comparing, PageHandler):
         self.set_header("Content-Security-Policy", SECURITY["Content-Security-Policy"] + "; frame-src 'self'")
         back = f"{self.state.prefix}compare?{urlencode([('repo', asked['repo']), ('refs', asked['before']), ('refs', asked['after']), ('base', asked['before'])])}"
         frames = [self._sign(asked, differences, side) for side in (0, 1)]
-        self.render_page("notebook.html", asked=asked, cells=differences, frames=frames, back=back)
+        self.render_page("notebook.html", asked=asked, cells=differences, frames=frames, back=back, most=MAX_CELLS)
 
     def _sign(self, asked: dict[str, Any], differences: list[CellDifference], side: int) -> dict[int, str]:
         """Return the addresses of one side's outputs by cell. Each is signed for this person and some minutes, for it is not checked with the remote again."""

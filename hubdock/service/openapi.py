@@ -121,7 +121,7 @@ SCHEMAS: dict[str, Any] = {
             "metrics": _list(_ref("CompareRow")), "params": _list(_ref("CompareRow")),
             "differences": _list(
                 _object(
-                    {"branch": _TEXT, "requirements": _list(_TEXT), "data": _list(_object({"path": _TEXT, "change": {"enum": ["added", "removed", "changed"]}, "before": _NUMBER, "after": _NUMBER})),
+                    {"branch": _TEXT, "readable": {"type": "boolean", "description": "false: packages and data can't be read on either side"}, "requirements": _list(_TEXT), "data": _list(_object({"path": _TEXT, "change": {"enum": ["added", "removed", "changed"]}, "before": _NUMBER, "after": _NUMBER})),
                      "notebooks": _list(_object({"path": _TEXT, "change": {"enum": ["added", "removed", "changed"]}}))}
                 )
             ),

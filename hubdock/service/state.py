@@ -33,6 +33,7 @@ class State:
     servers: Servers
     boards: Boards
     offers: Offers
+    comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # notebooks at a time: each takes a core
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:

@@ -90,6 +90,7 @@ def test_packages_data_and_notebooks_are_told_in_words(found: Comparison) -> Non
     assert [(change.path, change.change, change.before, change.after) for change in deep.data] == [
         ("new.bin", "added", None, 7), ("old.bin", "removed", 10, None), ("set", "changed", 2048, 4096),
     ]  # fmt: skip
+    assert [one.readable for one in found.differences] == [False, True], "odd's requirements are no good: nothing is said of them"
     assert deep.notebooks == (("a.ipynb", "changed"), ("gone.ipynb", "removed"), ("new.ipynb", "added"))
 
 

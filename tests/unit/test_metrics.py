@@ -249,7 +249,7 @@ def test_the_metrics_of_branches_are_read_from_git_and_remembered(server: Server
     assert {branch: found[commit].metrics for branch, commit in heads.items()} == {"main": {"metrics.json": {"acc": 0.8}}, "better": {"metrics.json": {"acc": 0.9}}, "broken": {}}
     assert found[heads["main"]].params == {"params.yaml": {"lr": 1}}
     told = " ".join(found[heads["main"]].notices)
-    assert "kept.json is kept by DVC" in told and "big.json is over 1 MiB" in told
+    assert "kept.json is kept by DVC" in told and "big.json is not read: it is over 1 MiB" in told
     assert "metrics.json: This is not valid JSON" in " ".join(found[heads["broken"]].notices)
     server.requests.clear()
     assert read_metrics(reader, remote, heads) == found and not server.requests
