@@ -13,14 +13,14 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hubdock.core.errors import RecipeError
 from hubdock.core.text import make_lines, make_plain
 
 MAX_FILE = 8 * 1024**2  # bytes
-MAX_CELLS, MAX_LINES, MAX_OUTPUTS = 500, 400, 100
+MAX_CELLS, MAX_LINES, MAX_ALL, MAX_OUTPUTS = 500, 400, 20_000, 100
 MAX_TEXT = 100_000
 MAX_HTML = 4 * 1024**2
 CONTEXT = 3
@@ -123,8 +123,13 @@ def match_cells(operations: Sequence[Mapping[str, Any]], before: int, after: int
 
 
 def describe_cells(pairs: Sequence[tuple[int | None, int | None]], before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellDifference]:
-    """Return how the matched cells differ."""
-    return [_describe(before[old] if old is not None else None, after[new] if new is not None else None, old, new) for old, new in pairs]
+    """Return how the matched cells differ. Of the cells after the first `MAX_ALL` lines only the number of lines is told."""
+    found, left = [], MAX_ALL
+    for old, new in pairs:
+        one = _describe(before[old] if old is not None else None, after[new] if new is not None else None, old, new)
+        left -= len(one.lines)
+        found.append(one if left >= 0 else replace(one, lines=(("…", f"{len(one.lines)} lines"),)))
+    return found
 
 
 def _describe(one: NotebookCell | None, other: NotebookCell | None, old: int | None, new: int | None) -> CellDifference:

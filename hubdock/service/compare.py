@@ -87,7 +87,7 @@ class ComparePage(Comparing, PageHandler):
             except HubDockError as problem:
                 error = problem
         values = {"repo": drop_credentials(repo), "refs": chosen, "base": base}
-        self.render_page(
+        await self.render_large_page(
             "compare.html", error.status if error else 200, values=values, refs=refs, comparison=comparison, error=error, offers=await self.state.offers.find(self.asker), most=MOST,
             link=self._link,
         )  # fmt: skip
@@ -104,7 +104,7 @@ class NotebookPage(Comparing, PageHandler):
         self.set_header("Content-Security-Policy", SECURITY["Content-Security-Policy"] + "; frame-src 'self'")
         back = f"{self.state.prefix}compare?{urlencode([('repo', asked['repo']), ('refs', asked['before']), ('refs', asked['after']), ('base', asked['before'])])}"
         frames = [self._sign(asked, differences, side) for side in (0, 1)]
-        self.render_page("notebook.html", asked=asked, cells=differences, frames=frames, back=back, most=MAX_CELLS)
+        await self.render_large_page("notebook.html", asked=asked, cells=differences, frames=frames, back=back, most=MAX_CELLS)
 
     def _sign(self, asked: dict[str, Any], differences: list[CellDifference], side: int) -> dict[int, str]:
         """Return the addresses of one side's outputs by cell. Each is signed for this person and some minutes, for it is not checked with the remote again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,31 @@ class PageHandler(BaseHandler):
 
     def render_page(self, template: str, status: int = 200, **values: Any) -> None:
         """Answer with a page."""
+        self.finish_page(self.draw(template, **self.common, **values), status)
+
+    async def render_large_page(self, template: str, status: int = 200, **values: Any) -> None:
+        """Answer with a page that takes its time to draw: in a thread of its own."""
+        self.finish_page(await asyncio.to_thread(self.draw, template, **self.common, **values), status)
+
+    def draw(self, template: str, **values: Any) -> str:
+        """Return the HTML of a page."""
+        return _environment.get_template(template).render(**values)
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every page shows of where it is, and for whom."""
         state = self.state
-        common = {
+        return {
             "prefix": state.prefix, "hub_prefix": state.hub_prefix, "base_url": state.base_url, "user": self.name, "path": self.request.path,
             "admin": self.is_admin, "hub_admin": bool(self.user and self.user.get("admin")),
             "xsrf": self.xsrf_token.decode("ascii", "replace") if isinstance(self.xsrf_token, bytes) else str(self.xsrf_token),
         }  # fmt: skip
+
+    def finish_page(self, html: str, status: int) -> None:
+        """Answer with drawn HTML."""
         self.set_status(status)
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(_environment.get_template(template).render(**common, **values))
+        self.finish(html)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = self.describe_error(kwargs.get("exc_info", (None, None, None))[1], status_code)
