@@ -16,8 +16,9 @@ from typing import IO, Any
 
 from hubdock.core import kubeobjects as objects
 from hubdock.core.dockerfile import use_named_context
-from hubdock.core.errors import BackendError, BuilderUnavailable, OutOfMemory, RegistryUnavailable
+from hubdock.core.errors import BackendError, BuilderUnavailable, ImageGone, OutOfMemory, OutOfSpace, RegistryUnavailable
 from hubdock.core.kubeobjects import BuildJob
+from hubdock.core.kubescript import USER_ERROR
 from hubdock.core.kubestate import JobState, describe_end, find_state, is_told, list_wanted
 from hubdock.core.kubewords import explain_pod
 from hubdock.core.reference import Reference
@@ -239,11 +240,9 @@ class KubeSolver:
         if end.out_of_memory:
             return OutOfMemory("The build was killed: it took more memory than HubDock.kube_build_resources gives it.", self._output.detail)
         found = self._output.make_error()
-        if end.exit_code == 1 or isinstance(found, RegistryUnavailable):
+        if end.exit_code == USER_ERROR or isinstance(found, RegistryUnavailable | ImageGone | OutOfSpace):
             return found
-        if end.words:
-            return BuilderUnavailable(f"The build was lost twice: {end.words}. Start again; if it stays so, tell an administrator.", self._output.detail)
-        return found
+        return BackendError(f"The build was lost twice: {end.words or 'nobody can say why'}. Start again; if it stays so, tell an administrator.", self._output.detail)
 
     def _leave(self) -> None:
         """Take our name off the Job; end it with its pod if that was the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from hubdock.core.errors import BackendError
 from hubdock.drivers.kube import Cluster
@@ -25,13 +26,12 @@ class PodLog(threading.Thread):
     def run(self) -> None:
         """Read until the container has ended and all is read."""
         while True:
-            over = self._over.is_set()  # asked before: what comes after the end was said is read once more
-            try:
+            over = self._over.is_set()  # asked before: once the end was said, what is left is read
+            with suppress(BackendError):
                 self._read()
-            except BackendError:
-                over = over and self._over.wait(_PAUSE)
-            if over or self._over.wait(_PAUSE):
+            if over:
                 return
+            self._over.wait(_PAUSE)
 
     def _read(self) -> None:
         seen = self._last
