@@ -51,6 +51,10 @@ class Backend(ABC):
     place: str
     """What it is called in messages, with its article and at the beginning of a sentence."""
 
+    @abstractmethod
+    def list_checks(self) -> Mapping[str, Callable[[], object]]:
+        """Return by name what asks each thing that it stands on for a sign of life: it raises BackendError where there is none."""
+
     # --- images ---
 
     @abstractmethod

@@ -19,6 +19,9 @@ class DockerBackend(Backend):
 
     place = "The Docker Engine"
 
+    def list_checks(self) -> Mapping[str, Callable[[], object]]:
+        return {"docker": lambda: self.inspect_volume("hubdock-health")}
+
     def inspect_image(self, reference: str) -> dict[str, Any] | None:
         from hubdock.drivers import docker
 

@@ -27,6 +27,9 @@ class KubeBackend(RegistryImages):
         self.build_place = BuildPlace(**{**given, "insecure": tuple(values["insecure_registries"])})
         self.cluster = Cluster()
 
+    def list_checks(self) -> Mapping[str, Callable[[], object]]:
+        return {**super().list_checks(), "kubernetes": lambda: self.cluster.get("Job", self.build_place.namespace, "hubdock-health")}
+
     def make_solver(self, request: BuildRequest, listen: Listener) -> Solving:
         from hubdock.drivers.kubebuild import KubeSolver
 

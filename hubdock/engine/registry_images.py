@@ -68,6 +68,9 @@ class RegistryImages(Backend):
 
     # --- Backend ---
 
+    def list_checks(self) -> Mapping[str, Callable[[], object]]:
+        return {"registry": lambda: self.open_registry(self.own.host).find_digest(f"{self._prefix}base", "hubdock-health")}
+
     def inspect_image(self, reference: str) -> dict[str, Any] | None:
         """One HEAD for an image that was seen before: what a digest names never changes."""
         place = self.locate(reference)

@@ -17,7 +17,6 @@ from hubdock.core.events import Kind
 from hubdock.core.options import parse_options
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import archive as archives
-from hubdock.drivers import docker
 from hubdock.engine.assembly import Assembly, describe_source
 from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
@@ -54,7 +53,7 @@ class HealthHandler(APIHandler):
     public = True
 
     async def get(self) -> None:
-        checks = {"database": lambda: self.engine.database.list_builds(1), "docker": lambda: docker.inspect_volume("hubdock-health")}
+        checks = {"database": lambda: self.engine.database.list_builds(1), **self.engine.planner.backend.list_checks()}
         told = {}
         for name, check in checks.items():
             try:
