@@ -61,6 +61,8 @@ let asking = null;
 let planTimer = 0;
 let faultTimer = 0;
 
+const hint = panel.querySelector("#plan-hint") ?? "";
+
 function forgetPlan() {
   asking?.abort();
   asking = null;
@@ -72,7 +74,7 @@ function forgetPlan() {
 function askPlan() {
   forgetPlan();
   if (!repo.value.trim() || !ref.value.trim()) {
-    panel.replaceChildren();
+    panel.replaceChildren(hint);
     return;
   }
   const request = (asking = new XMLHttpRequest());
@@ -149,7 +151,8 @@ async function listBranches() {
 
 function listSoon(pause) {
   forgetPlan();
-  panel.replaceChildren();
+  panel.replaceChildren(hint);
+  if (field("offered")) field("offered").hidden = Boolean(repo.value);
   panel.removeAttribute("aria-busy");
   clearTimeout(listTimer);
   listTimer = setTimeout(() => listBranches().catch(() => (told.textContent = "")), pause);
