@@ -10,7 +10,6 @@ from hubdock.service.hub import read_time
 from hubdock.service.preview import describe_queue, describe_server, describe_sum, make_row
 from hubdock.service.servers import RunningServer
 
-
 LAUNCH = Estimate(4.0, 7)
 
 
