@@ -65,7 +65,7 @@ class Work:
 
     def notice(self, message: str) -> None:
         """Tell something that the user should know."""
-        self.reporter.write(Event(Kind.NOTICE, time.time(), self.part, message=message))
+        self.reporter.write(Event(Kind.NOTICE, time.time(), self.part, message=make_plain(message)))
 
     def progress(self, percent: float, message: str = "") -> None:
         """Tell how far it is, at most five times a second."""

@@ -20,8 +20,8 @@ WIDE, SMALL = (1200, 800), (400, 800)
 
 
 class Windows:
-    """Browser windows that a test opens. ``faults`` are errors in a page's own scripts, and what its Content-Security-Policy forbade; ``foreign`` are
-    requests to other hosts than the pages' own. A test with any of them fails."""
+    """Browser windows that a test opens. ``faults`` are errors in a page's own scripts, what its Content-Security-Policy forbade, dialogs, and calls of
+    ``hurt()``, which hostile text tries; ``foreign`` are requests to other hosts than the pages' own. A test with any of them fails."""
 
     def __init__(self, chromium: Browser) -> None:
         self.chromium = chromium
@@ -34,11 +34,14 @@ class Windows:
         context = self.chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme, java_script_enabled=javascript)  # type: ignore[arg-type]
         self.contexts.append(context)
         context.on("page", self._watch)
+        if javascript:
+            context.expose_function("hurt", lambda *given: self.faults.append(f"hurt{given} ran"))
         return context.new_page()
 
     def _watch(self, page: Page) -> None:
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._hear)
+        page.on("dialog", lambda dialog: (self.faults.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: self._see(page, request))
 
     def _hear(self, message: ConsoleMessage) -> None:
@@ -122,6 +125,17 @@ def check_axe(page: Page, *without: str) -> None:
         for rule in found if rule["impact"] in {"serious", "critical"} for node in rule["nodes"]
     ]  # fmt: skip
     assert not serious, f"{page.url}\n" + "\n".join(serious)
+
+
+def each_look(page: Page) -> Iterator[str]:
+    """Show the page light and dark, on a wide and on a small screen, one after the other."""
+    for size in (WIDE, SMALL):
+        for theme in ("light", "dark"):
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            yield f"{size[0]} {theme}"
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    page.emulate_media(color_scheme="light")
 
 
 def check_width(page: Page) -> None:
