@@ -15,6 +15,7 @@ from tests.browser.conftest import Windows, check_axe, check_width, each_look, l
 from tests.kit.hub import Hub
 from tests.kit.repos import Project, make_requirements
 
+REQUIREMENTS = make_requirements("tabulate==0.9.0")
 SLOW = "import time; time.sleep(120)\n"
 # Name, address below /services/hubdock/, and what is there once the page is drawn. `{repo}` and builds' ids are filled in.
 PAGES = [
@@ -45,9 +46,6 @@ def write_hypothesis(project: Project, branch: str, rate: float, accuracy: float
         "plots/loss.json": json.dumps(losses), "baseline.ipynb": make_notebook(f"Digits: {branch}", rate), "requirements.txt": REQUIREMENTS + "".join(f"{line}\n" for line in more),
         "dvc.yaml": "metrics:\n- metrics.json\nparams:\n- params.yaml\nplots:\n- plots/loss.json:\n    x: step\n    y: loss\n",
     }).commit(message, branch=branch)  # fmt: skip
-
-
-REQUIREMENTS = make_requirements("tabulate==0.9.0")
 
 
 @pytest.fixture(scope="module")
