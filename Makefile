@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: ## a hub with a sample project on this machine, until Ctrl-C
 	@exec config/demo/run
@@ -23,6 +23,11 @@ docs: ## the reference pages, made anew from the code
 	@.ci/python-env
 	@$(PYTHON) -m hubdock.docs
 
+pictures: ## the screenshots of the documentation, made anew by the browser tests
+	@rm -rf build/pictures
+	@HUBDOCK_PICTURES=build/pictures .ci/test tests/browser/test_look.py tests/browser/test_first_page.py -k "read_by_all or login_to_jupyterlab"
+	cd build/pictures && cp choose.png watch.png board.png compare.png lab.png ../../docs/images/
+
 base: ## the base image for a network without a container registry
 	@.ci/docker-up && .ci/python-env
 	@exec config/base-image/make-base
@@ -31,4 +36,4 @@ clean: ## remove the demo's state, the work done in it, and what tests and tools
 	@if [ -d .demo ]; then $(PYTHON) -m config.demo --clean; fi
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test bench lint docs base clean
+.PHONY: help demo test bench lint docs pictures base clean

@@ -19,8 +19,8 @@ REQUIREMENTS = make_requirements("tabulate==0.9.0")
 SLOW = "import time; time.sleep(120)\n"
 # Name, address below /services/hubdock/, and what is there once the page is drawn. `{repo}` and builds' ids are filled in.
 PAGES = [
-    ("choose", "", "#repo"),
-    ("choose-plan", "?repo={repo}&ref=vgg19", "#ref"),
+    ("choose-empty", "", "#repo"),
+    ("choose", "?repo={repo}&ref=vgg19", "#ref"),
     ("choose-problem", "?repo=ext%3A%3Ax&ref=main", "#repo-problem"),
     ("board", "board?repo={repo}", "main table"),
     ("compare", "compare?repo={repo}&ref=main&ref=vgg19&ref=slow-rate", "main table"),
@@ -84,6 +84,7 @@ def test_every_page_can_be_read_by_all(windows: Windows, hub: Hub, filled: dict[
         page.wait_for_timeout(500)  # what scripts still draw
         take_picture(page, name)
         for look in each_look(page):
+            take_picture(page, f"{name} {look}")
             try:
                 check_axe(page)
                 check_width(page)
