@@ -31,7 +31,7 @@ class Windows:
 
     def open(self, size: tuple[int, int] = WIDE, theme: str = "light", javascript: bool = True) -> Page:
         """Return a window of a fresh browser, nobody logged in; ``page.context.new_page()`` is a second tab of it."""
-        context = self.chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme, java_script_enabled=javascript)  # type: ignore[arg-type]
+        context = self.chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme, java_script_enabled=javascript, reduced_motion="reduce")  # type: ignore[arg-type]
         self.contexts.append(context)
         context.on("page", self._watch)
         if javascript:

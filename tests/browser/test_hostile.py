@@ -139,7 +139,7 @@ def test_the_hubs_pending_page(page: Page, hub: Hub, hostile: Project) -> None:
 
 @pytest.mark.parametrize(
     ("path", "shown"),
-    [("", "<img/src=x"), ("board?repo={repo}", "<img/src=x"), ("compare?repo={repo}&ref=main&ref={branch}&ref={broken}", "hurt()"), ("workspaces", "<img/src=x"), ("builds/" + "0" * 32, "no such build")],
+    [("", "<img/src=x"), ("board?repo={repo}", "<img/src=x"), ("compare?repo={repo}&refs=main&refs={branch}&refs={broken}", "hurt()"), ("workspaces", "<img/src=x"), ("builds/" + "0" * 32, "no such build")],
     ids=["start", "board", "compare", "workspaces", "error"],
 )  # fmt: skip
 def test_other_pages(windows: Windows, hub: Hub, hostile: Project, running: str, path: str, shown: str) -> None:

@@ -20,10 +20,10 @@ SLOW = "import time; time.sleep(120)\n"
 # Name, address below /services/hubdock/, and what is there once the page is drawn. `{repo}` and builds' ids are filled in.
 PAGES = [
     ("choose-empty", "", "#repo"),
-    ("choose", "?repo={repo}&ref=vgg19", "#ref"),
+    ("choose", "?repo={repo}&ref=vgg19", "#plan-panel"),
     ("choose-problem", "?repo=ext%3A%3Ax&ref=main", "#repo-problem"),
-    ("board", "board?repo={repo}", "main table"),
-    ("compare", "compare?repo={repo}&ref=main&ref=vgg19&ref=slow-rate", "main table"),
+    ("board", "board?repo={repo}", "main th:text('accuracy')"),
+    ("compare", "compare?repo={repo}&refs=main&refs=vgg19&refs=slow-rate", "main table"),
     ("workspaces", "workspaces", "#workspaces"),
     ("watch", "builds/{slow}", "#log"),
     ("watch-failed", "builds/{failed}", "#error"),
@@ -56,8 +56,8 @@ def digits(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
     write_hypothesis(project, "main", 0.01, 0.917, "Train the baseline on all digits")
     write_hypothesis(project, "vgg19", 0.02, 0.964, "Try VGG19, frozen up to the last block", "humanize==4.9.0")
     write_hypothesis(project, "slow-rate", 0.001, 0.889, "Learn ten times slower")
-    project.write_all({"requirements.txt": make_requirements("./slow"), "slow/setup.py": SLOW}).commit("Wait", branch="waits/long")
-    project.write_all({"requirements.txt": make_requirements("tornado==4.5.3")}).commit("Break Jupyter", branch="breaks")
+    project.write_all({"requirements.txt": make_requirements("./slow"), "slow/setup.py": SLOW}).commit("Rotate the digits by up to ten degrees", branch="augment/rotate")
+    project.write_all({"requirements.txt": make_requirements("tornado==4.5.3")}).commit("Double the width of each layer", branch="wider-network")
     return project
 
 
@@ -65,7 +65,7 @@ def digits(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
 def filled(hub: Hub, digits: Project) -> Iterator[dict[str, str]]:
     """What the addresses of the pages are filled in with: a server that runs, a build that goes on, one that failed."""
     token = hub.make_token("alice")
-    slow, failed = (hub.service("POST", "builds", {"repo": digits.url, "ref": ref}, token=token).json()["id"] for ref in ("waits/long", "breaks"))
+    slow, failed = (hub.service("POST", "builds", {"repo": digits.url, "ref": ref}, token=token).json()["id"] for ref in ("augment/rotate", "wider-network"))
     running = hub.start_server("alice", "look", {"repo": digits.url, "ref": "main"})
     hub.wait_for(lambda: hub.service("GET", f"builds/{failed}").json()["phase"] == "failed", 120, "it fails", pause=1)
     yield {"repo": quote(digits.url, safe=""), "slow": slow, "failed": failed}
@@ -82,6 +82,8 @@ def test_every_page_can_be_read_by_all(windows: Windows, hub: Hub, filled: dict[
         page.goto(f"{hub.url}/services/hubdock/{path.format(**filled)}")
         expect(page.locator(there).first).to_be_visible(timeout=20_000)
         page.wait_for_timeout(500)  # what scripts still draw
+        if name == "compare":
+            page.locator("main h2").first.evaluate("(heading) => heading.scrollIntoView()")
         take_picture(page, name)
         for look in each_look(page):
             take_picture(page, f"{name} {look}")
