@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from tornado.iostream import StreamClosedError
@@ -245,11 +246,19 @@ class ArchiveHandler(APIHandler):
 
     async def get(self, identity: str) -> None:
         user, server = self.get_query_argument("user") if self.internal else self.name, self.get_query_argument("server", "")
-        files = await self.engine.builds.in_thread(self.engine.handovers.find, identity, user, server)
+        own = self.internal or may_open((self.user or {}).get("scopes", ()), user, server)
+        files = await self.engine.builds.in_thread(self.engine.handovers.find, identity, user, server) if own else None
         if files is None:
             raise HTTPError(404, "This server was not launched from that build.")
         self.set_header("Content-Type", "application/x-tar")
         self.finish(await self.engine.builds.in_thread(archives.make_archive, files))
+
+
+def may_open(scopes: Iterable[str], user: str, server: str) -> bool:
+    """False for the token of another server of this user's: what runs in one has no business with another."""
+    bound = {scope for scope in scopes if scope.startswith("access:servers")}
+    wider = {"access:servers", f"access:servers!user={user}", f"access:servers!server={user}/{server}"}
+    return not bound or bool(bound & wider)
 
 
 def require_internal(handler: APIHandler) -> None:

@@ -70,6 +70,10 @@ def test_each_server_is_given_its_own_alone(hub: Hub, first: Server, project: Pr
     bobs = hub.read_server("bob", "other")["state"]["hubdock"]["build"]
     assert hub.service("GET", f"launches/{bobs}/archive", params={"server": "other"}, token=others).status_code == 200
     assert hub.service("GET", f"launches/{bobs}/archive", params={"server": "other"}, token=own).status_code == 404
+    second = hub.start_server("alice", "second", {"repo": project.url, "ref": "main"})
+    assert hub.service("GET", path, params={"server": "handed"}, token=read_env(second.container)["JUPYTERHUB_API_TOKEN"]).status_code == 404
+    assert hub.service("GET", path, params={"server": "handed"}, token=hub.make_token("alice")).status_code == 200
+    hub.stop_server("alice", "second")
     hub.stop_server("bob", "other")
 
 
