@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,9 +38,9 @@ class FormHandler(PageHandler):
 
     async def look(self, form: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return what the panel says of a choice. Who runs it is told to whoever was just found to be able to read it."""
-        assembly = await self.plan(form, preview=True)
+        assembly, servers = await asyncio.gather(self.plan(form, preview=True), self.state.servers.find())
         queue = await self.engine.builds.foresee(assembly, self.name)
-        running = await self.state.servers.find(assembly.options.repo.canonical)
+        running = [server for server in servers if server.repo == assembly.options.repo.canonical]
         return make_preview(assembly, queue, running, self.name, read_rebuild(form))
 
 

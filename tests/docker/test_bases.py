@@ -120,6 +120,27 @@ def test_a_tag_that_moved_is_noticed_beside_the_starts(bases: Bases, server: Ser
     assert find_state(builder, plain) == (state, key)
 
 
+def test_a_rebuild_takes_the_newest_base(bases: Bases, server: Server, plain: Project, tmp_path: Path) -> None:
+    """At once, and for everybody from then on; a plan alone changes nothing, and without the registry the known base goes on."""
+    bases.publish("one")
+    builder = make_builder(tmp_path, server, base_image=bases.reference, base_refresh=0.0)
+    options = {"repo": plain.url, "ref": "main"}
+    builder.must(**options)
+    first = find_state(builder, plain)
+    assert builder.plan(rebuild=True, **options).plan.ready, "there is none newer"
+    bases.publish("two")
+    told = builder.plan(rebuild=True, **options).plan.part("base")
+    assert (told.state, told.reasons) == (State.BUILD, (f"{bases.reference} is another image by now",))
+    assert find_state(builder, plain) == first
+    environment = builder.image("environment", builder.must(rebuild=True, **options))
+    assert f"MARK={bases.label}-two" in environment.attrs["Config"]["Env"]
+    state, key = find_state(builder, plain)
+    assert state is State.READY and key != first[1] and builder.plan(**options).plan.ready
+    bases.registry.stop()
+    without = builder.plan(rebuild=True, **options).plan
+    assert without.ready and any("used as it is known" in notice for notice in without.notices)
+
+
 def test_the_known_base_outlives_its_registry(bases: Bases, server: Server, plain: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bases.publish("one")
     builder = make_builder(tmp_path, server, base_image=bases.reference, base_refresh=0.1)

@@ -27,23 +27,23 @@ class Builder:
         self.settings = HubDock(state_dir=str(state), **values)
         self.docker = docker.from_env()
 
-    def plan(self, **options: Any) -> Assembly:
+    def plan(self, rebuild: bool = False, **options: Any) -> Assembly:
         async def work() -> Assembly:
             engine = Engine(self.settings)
             try:
-                return await engine.plan(parse_options(options), LOCAL)
+                return await engine.plan(parse_options(options), LOCAL, rebuild=rebuild)
             finally:
                 await engine.close()
 
         return asyncio.run(work())
 
-    def build(self, **options: Any) -> Build:
+    def build(self, rebuild: bool = False, **options: Any) -> Build:
         """Plan and build, and return the ended build, failed or not."""
 
         async def work() -> Build:
             engine = Engine(self.settings)
             try:
-                build = await engine.ensure(await engine.plan(parse_options(options), LOCAL), "tester")
+                build = await engine.ensure(await engine.plan(parse_options(options), LOCAL, rebuild=rebuild), "tester")
                 await build.done.wait()
                 if build.runner:
                     await build.runner
