@@ -6,7 +6,7 @@ seconds, and those of its steps, are how long they took before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubdock.core.events import Event, Kind, Phase
@@ -108,7 +108,7 @@ class Account:
         late = [] if over else [stage for stage in shown if stage.is_late(now)]
         return {
             "phase": str(phase), "over": over, "words": _ENDS[phase] if over else self._find_words(shown), "percent": self.percent(now, launch),
-            "left": "" if over else self._describe_left(shown, late, now), "late": bool(late), "stages": [stage.as_dict(now) for stage in shown],
+            "queued": "" if over else self._find_position(shown), "left": "" if over else self._describe_left(shown, late, now), "late": bool(late), "stages": [stage.as_dict(now) for stage in shown],
             "notices": list(self.notices),
         }  # fmt: skip
 
@@ -128,12 +128,17 @@ class Account:
         launch.told = 100 if ready else max(launch.told, min(99, int(100 * done / whole)))
         return launch.told
 
-    def _find_words(self, shown: Iterable[Stage]) -> str:
-        running = [stage for stage in shown if stage.state is StageState.RUNNING]
-        working = [stage for stage in running if stage.name != "queue"]
-        if not working:
-            return f"Waiting for a free place: {running[0].message}" if running else "Looking at what is there"
-        stage = working[0]
+    def _find_position(self, shown: Sequence[Stage]) -> str:
+        """Return where it is in the queue, empty if anything of it is done meanwhile."""
+        running = {stage.name: stage for stage in shown if stage.state is StageState.RUNNING}
+        return running["queue"].message if set(running) == {"queue"} else ""
+
+    def _find_words(self, shown: Sequence[Stage]) -> str:
+        if position := self._find_position(shown):
+            return f"Waiting for a free place: {position}"
+        stage = next((stage for stage in shown if stage.state is StageState.RUNNING and stage.name != "queue"), None)
+        if stage is None:
+            return _DOING["launch"] if self.phase is Phase.READY else "Looking at what is there"
         step = next((name for name, step in stage.steps.items() if step.open), "") or stage.message
         return f"{_DOING[stage.name]}{f': {step}' if step else ''}"
 

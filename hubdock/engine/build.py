@@ -18,7 +18,7 @@ Waiter = tuple[str, str]  # a user, and the server that waits; an empty one: the
 
 @dataclass(eq=False)
 class Build:
-    """One build. ``waiters`` are who wants it, and for which of their servers; ``attempts`` are its tasks by part; ``done`` is set when it ended; ``error`` says why it failed.
+    """One build. ``waiters`` are who wants it, and for which of their servers; ``left`` are who wanted it before; ``attempts`` are its tasks by part; ``done`` is set when it ended; ``error`` says why it failed.
 
     ``queue`` holds the parts that wait for a place: (position from 1, expected seconds or None).
     """
@@ -26,6 +26,7 @@ class Build:
     assembly: Assembly
     identity: str
     waiters: set[Waiter] = field(default_factory=set)
+    left: set[Waiter] = field(default_factory=set)
     created: float = field(default_factory=time.time)
     finished: float | None = None
     phase: Phase = Phase.QUEUED
@@ -41,6 +42,11 @@ class Build:
     def users(self) -> set[str]:
         """The names of those who want it."""
         return {user for user, _ in self.waiters}
+
+    @property
+    def askers(self) -> set[str]:
+        """The names of those who ever wanted it, and so may see how it ends."""
+        return {user for user, _ in self.waiters | self.left}
 
     @property
     def waits(self) -> bool:
@@ -71,7 +77,7 @@ class Build:
         return {
             "id": self.identity, "phase": str(self.phase), "repo": plan.repo, "ref": plan.ref, "new_branch": plan.new_branch, "commit": plan.commit,
             "image": self.assembly.image.key if self.assembly.image else "", "created": self.created, "finished": self.finished,
-            "error": self.error.as_dict() if self.error else None, "parts": [part.as_dict() for part in plan.parts], "notices": list(plan.notices),
+            "error": self.error.as_dict() if self.error else None, "options": self.assembly.options.as_dict(), "parts": [part.as_dict() for part in plan.parts], "notices": list(plan.notices),
             "tasks": {part: attempt.identity for part, attempt in self.attempts.items()},
             "queue": {part: {"position": position, "seconds": seconds} for part, (position, seconds) in self.queue.items()},
         }  # fmt: skip

@@ -103,7 +103,9 @@ class Builds:
 
     async def leave(self, build: Build, user: str, server: str = "") -> None:
         """Take a user's server out, or the user who waits for none: their other servers go on waiting. When nobody is left after the grace time, the tasks that no other build needs are ended."""
-        build.waiters.discard((user, server))
+        if (user, server) in build.waiters:
+            build.waiters.discard((user, server))
+            build.left.add((user, server))
         if build.waiters or build.done.is_set():
             return
         with contextlib.suppress(TimeoutError):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 from hubdock.core.asker import Asker, load_asker
@@ -23,9 +24,10 @@ from hubdock.engine.collect import Collector
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
 from hubdock.engine.handover import Handovers
+from hubdock.engine.logs import stream_log
 from hubdock.engine.planner import Planner
 from hubdock.engine.rows import read_waiters
-from hubdock.engine.tasks import TaskStore
+from hubdock.engine.tasks import Attempt, TaskStore
 
 log = logging.getLogger("hubdock")
 
@@ -85,20 +87,25 @@ class Engine:
         """Return the JSON form of any build, of this process or of the past."""
         build = self.find_build(identity)
         if build is not None:
-            return {**build.as_dict(), "users": sorted(build.users)}
+            return {**build.as_dict(), "users": sorted(build.users), "askers": sorted(build.askers)}
         row = await self.builds.in_thread(self.database.read_build, identity)
         return None if row is None else describe_row(row)
 
-    async def read_log(self, identity: str) -> list[Event]:
-        """Return the whole log of a build: the events of its tasks in the order in which they were made."""
-        row = await self.builds.in_thread(self.database.read_build, identity)
+    async def find_log(self, identity: str) -> tuple[list[Attempt], list[Event]]:
+        """Return the logs of a build's tasks in the order in which they were made, and its own last words."""
         build = self.find_build(identity)
-        attempts = list(build.attempts.values()) if build else []
-        if build is None and row is not None:
-            found = [self.tasks.find(*map(str, place)) for place in json.loads(row.tasks).values()]
-            attempts = [attempt for attempt in found if attempt is not None]
-        events = [event for attempt in attempts for _, event in attempt.read_events()]
-        return events + (build.events if build else describe_end(row))
+        if build is not None:
+            return list(build.attempts.values()), build.events
+        row = await self.builds.in_thread(self.database.read_build, identity)
+        places = json.loads(row.tasks).values() if row else []
+        found = [await self.builds.in_thread(self.tasks.find, *map(str, place)) for place in places]
+        return [attempt for attempt in found if attempt is not None], describe_end(row)
+
+    async def read_log(self, identity: str) -> AsyncIterator[str]:
+        """Yield the whole log of a build as text, in pieces."""
+        attempts, last = await self.find_log(identity)
+        async for text in stream_log(attempts, last, self.builds.in_thread):
+            yield text
 
     async def close(self) -> None:
         """Stop watching. Workers go on, and `resume` finds them."""
@@ -112,10 +119,11 @@ class Engine:
 
 def describe_row(row: BuildRow) -> dict[str, Any]:
     """Return the JSON form of a build of the past."""
+    users, options = sorted({user for user, _ in read_waiters(row)}), json.loads(row.options)
     return {
         "id": row.id, "phase": row.status, "repo": row.repo, "ref": row.ref, "commit": row.commit, "image": row.image, "created": row.created,
-        "finished": row.finished, "error": json.loads(row.error) if row.error else None, "users": sorted({user for user, _ in read_waiters(row)}), "parts": [], "notices": [],
-        "new_branch": json.loads(row.options).get("new_branch", ""), "tasks": {part: "-".join(place) for part, place in json.loads(row.tasks).items()},
+        "finished": row.finished, "error": json.loads(row.error) if row.error else None, "users": users, "askers": users, "parts": [], "notices": [],
+        "options": options, "new_branch": options.get("new_branch", ""), "tasks": {part: "-".join(place) for part, place in json.loads(row.tasks).items()},
     }  # fmt: skip
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 from hubdock.core.events import Event
 from hubdock.engine.build import Build
+from hubdock.engine.logs import Block, find_size, read_block
 
 PARTS = ("base", "environment", "data", "image")
 REPLAY = 256 * 1024
@@ -36,27 +38,43 @@ def _mark(number: int, events: Iterable[tuple[int, Event]]) -> Iterator[tuple[in
 async def stream_events(build: Build, cursor: Cursor, poll: float = 0.1) -> AsyncIterator[tuple[str, Event]]:
     """Yield (cursor after it, event) of a build, from the cursor on, until its last.
 
-    They come in the order of their times. A fresh cursor starts `REPLAY` bytes before the end of each log at most: memory and time are bounded whatever was logged.
+    They come in the order of their times. A fresh cursor starts `REPLAY` bytes before the end of each log at most: memory and time are bounded whatever
+    was logged. Files are read in threads, a block of each at a time, so that a long log keeps nobody else waiting.
     """
     started: set[str] = set()
     while True:
         ended = build.done.is_set()
-        sources = []
-        for number, part in enumerate(PARTS, 1):
-            attempt = build.attempts.get(part)
-            if attempt is None:
-                continue
-            if cursor.fresh and part not in started:
-                cursor.positions[number] = attempt.tail_offset(REPLAY)
-            started.add(part)
-            sources.append(_mark(number, attempt.read_events(cursor.positions[number])))
+        blocks = await _read_blocks(build, cursor, started)
         own = cursor.positions[0]
+        sources = [_mark(number, block.events) for number, block in blocks.items()]
         sources.append(_mark(0, enumerate(build.events[own:], own + 1)))
+        limit = min((max(event.time for _, event in block.events) for block in blocks.values() if block.cut), default=math.inf)
         for number, position, event in heapq.merge(*sources, key=lambda found: found[2].time):
+            if event.time > limit:  # what comes before it is not read yet
+                break
             cursor.positions[number] = position
             yield str(cursor), event
+        if any(block.cut for block in blocks.values()):
+            continue
         if ended:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(poll):
                 await build.done.wait()
+
+
+async def _read_blocks(build: Build, cursor: Cursor, started: set[str]) -> dict[int, Block]:
+    """Return a block of each log that has grown, by its number."""
+    grown = {}
+    for number, part in enumerate(PARTS, 1):
+        attempt = build.attempts.get(part)
+        if attempt is None:
+            continue
+        if cursor.fresh and part not in started:
+            cursor.positions[number] = await asyncio.to_thread(attempt.tail_offset, REPLAY)
+        started.add(part)
+        if find_size(attempt.events_path) > cursor.positions[number]:
+            grown[number] = attempt
+    if not grown:
+        return {}
+    return await asyncio.to_thread(lambda: {number: read_block(attempt, cursor.positions[number]) for number, attempt in grown.items()})

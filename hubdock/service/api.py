@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable
 from typing import Any
 
-from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from hubdock import __version__
 from hubdock.core.asker import Asker
 from hubdock.core.errors import HubDockError, InvalidOption
-from hubdock.core.events import Kind
 from hubdock.core.options import parse_options
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import archive as archives
@@ -23,11 +20,9 @@ from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
 from hubdock.engine.images import list_made_images
 from hubdock.engine.launch import Launch, find_start_files, make_launch
-from hubdock.engine.stream import Cursor, stream_events
 from hubdock.service.base import APIHandler
+from hubdock.service.events import describe_watched
 from hubdock.service.openapi import make_openapi
-
-KEEPALIVE = 15.0
 
 
 class RootHandler(APIHandler):
@@ -116,7 +111,7 @@ class BuildsHandler(APIHandler):
 
     async def get(self) -> None:
         rows = await self.engine.builds.in_thread(self.engine.database.list_builds, 200)
-        seen = [build for row in rows if (build := await self.engine.read_build(row.id)) and self.may_see(build["users"])]
+        seen = [build for row in rows if (build := await self.engine.read_build(row.id)) and self.may_see(build["askers"])]
         self.write_json({"builds": seen})
 
     async def post(self) -> None:
@@ -140,7 +135,7 @@ class BuildHandler(APIHandler):
 
     async def get(self, identity: str) -> None:
         build = await self.engine.read_build(identity)
-        if build is None or not self.may_see(build["users"]):
+        if build is None or not self.may_see(build["askers"]):
             raise HTTPError(404, "There is no such build, or it is somebody else's.")
         self.write_json(build)
 
@@ -150,51 +145,6 @@ class BuildHandler(APIHandler):
             raise HTTPError(404, "There is no such build under way, or it is somebody else's.")
         self.state.in_background(self.engine.builds.leave(build, self.name or "hub", self.get_query_argument("server", "")))
         self.set_status(204)
-
-
-class LogHandler(APIHandler):
-    """The whole log of a build as text, for as long as the build is known."""
-
-    async def get(self, identity: str) -> None:
-        build = await self.engine.read_build(identity)
-        if build is None or not self.may_see(build["users"]):
-            raise HTTPError(404, "There is no such build, or it is somebody else's.")
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        for event in await self.engine.read_log(identity):
-            if event.kind is not Kind.PROGRESS:
-                head = f"[{event.part or 'start'}] " + (f"{event.phase}: " if event.phase else "")
-                self.write(f"{head}{event.message}\n")
-        await self.finish()
-
-
-class EventsHandler(APIHandler):
-    """A build's events as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), replayed, then live."""
-
-    async def get(self, identity: str) -> None:
-        build = self.find_build(identity)
-        if build is None:
-            raise HTTPError(404, "There is no such build under way, or it is somebody else's.")
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("X-Accel-Buffering", "no")
-        cursor = Cursor(self.request.headers.get("Last-Event-ID", ""))
-        keepalive = asyncio.create_task(self._keep_alive())
-        try:
-            async for identifier, event in stream_events(build, cursor):
-                self.write(f"id: {identifier}\nevent: {event.kind}\ndata: {json.dumps(event.as_dict())}\n\n")
-                await self.flush()
-            self.write(f"event: end\ndata: {json.dumps({'phase': str(build.phase)})}\n\n")
-            await self.finish()
-        except StreamClosedError:
-            return
-        finally:
-            keepalive.cancel()
-
-    async def _keep_alive(self) -> None:
-        with contextlib.suppress(StreamClosedError):
-            while True:
-                await asyncio.sleep(KEEPALIVE)
-                self.write(":\n\n")
-                await self.flush()
 
 
 class ImagesHandler(APIHandler):
@@ -269,7 +219,8 @@ def require_internal(handler: APIHandler) -> None:
 
 async def describe_launch(handler: APIHandler, build: Build, user: str, server: str) -> dict[str, Any]:
     """Return a build, and the launch once it has ended well."""
-    described: dict[str, Any] = {"build": build.as_dict(), "launch": None}
+    told = await describe_watched(handler.state, build, None, launches=True)
+    described: dict[str, Any] = {"build": build.as_dict(), "told": told, "launch": None}
     if build.done.is_set() and build.error is None:
         launch = await handler.engine.builds.in_thread(hand_over, handler.engine, build, user, server)
         described["launch"] = launch.as_dict()

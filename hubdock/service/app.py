@@ -22,7 +22,8 @@ from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
 from hubdock.engine.tasks import end_strays
-from hubdock.service import admin, api, board, choose, compare, disk, lock, pages
+from hubdock.engine.telling import Tellers
+from hubdock.service import admin, api, board, choose, compare, disk, events, lock, watch
 from hubdock.service.base import MAX_BODY, SECURITY
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
@@ -53,7 +54,9 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
     return [
         (f"{prefix}", choose.ChooseHandler),
         (f"{prefix}plan", choose.PlanPage),
-        (f"{prefix}builds/{identity}", pages.WatchHandler),
+        (f"{prefix}builds/{identity}", watch.WatchHandler),
+        (f"{prefix}builds/{identity}/log", watch.LogPage),
+        (f"{prefix}servers/([^/]*)", watch.ServerHandler),
         (f"{prefix}board", board.BoardPage),
         (f"{prefix}admin", admin.AdminPage),
         (f"{prefix}compare", compare.ComparePage),
@@ -71,8 +74,8 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/plan", api.PlanHandler),
         (f"{prefix}api/builds", api.BuildsHandler),
         (f"{prefix}api/builds/{identity}", api.BuildHandler),
-        (f"{prefix}api/builds/{identity}/events", api.EventsHandler),
-        (f"{prefix}api/builds/{identity}/log", api.LogHandler),
+        (f"{prefix}api/builds/{identity}/events", events.EventsHandler),
+        (f"{prefix}api/builds/{identity}/log", events.LogHandler),
         (f"{prefix}api/images", api.ImagesHandler),
         (f"{prefix}api/collection", disk.CollectionHandler),
         (f"{prefix}api/compare", compare.CompareHandler),
@@ -95,7 +98,7 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     servers = Servers(hub, environ["JUPYTERHUB_API_TOKEN"])
     state = State(
         engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics),
-        servers, Boards(engine, servers), Offers(engine),
+        servers, Boards(engine, servers), Offers(engine), Tellers(engine),
     )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 

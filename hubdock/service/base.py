@@ -107,7 +107,7 @@ class BaseHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
     def find_build(self, identity: str) -> Build | None:
         """Return a build of this process that may be shown."""
         build = self.engine.find_build(identity)
-        return build if build is not None and self.may_see(build.users) else None
+        return build if build is not None and self.may_see(build.askers) else None
 
     def write_json(self, value: Any, status: int = 200) -> None:
         """Answer with JSON."""

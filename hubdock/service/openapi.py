@@ -7,6 +7,7 @@ from typing import Any
 from hubdock import __version__
 from hubdock.core.events import Kind, Phase
 from hubdock.core.plan import State
+from hubdock.core.stages import TITLES, StageState
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": ["number", "null"]}
@@ -59,7 +60,7 @@ SCHEMAS: dict[str, Any] = {
     "Build": _object(
         {
             "id": _TEXT, "phase": {"enum": [str(phase) for phase in Phase]}, "repo": _TEXT, "ref": _TEXT, "new_branch": _TEXT, "commit": _TEXT,
-            "image": _TEXT, "created": {"type": "number"}, "finished": _NUMBER, "error": {"type": ["object", "null"]}, "parts": _list(_ref("Part")),
+            "image": _TEXT, "created": {"type": "number"}, "finished": _NUMBER, "error": {"type": ["object", "null"]}, "options": _ref("Options"), "parts": _list(_ref("Part")),
             "notices": _list(_TEXT), "tasks": {"type": "object", "additionalProperties": _TEXT},
             "queue": {"type": "object", "additionalProperties": _object({"position": {"type": "integer"}, "seconds": _NUMBER}, ["position", "seconds"])},
         }
@@ -70,6 +71,20 @@ SCHEMAS: dict[str, Any] = {
             "message": _TEXT, "percent": {"type": "number"}, "error": {"type": "object"},
         },
         ["kind", "time"],
+    ),
+    "Stage": _object(
+        {
+            "name": {"enum": list(TITLES)}, "title": _TEXT, "state": {"enum": [str(state) for state in StageState]}, "message": _TEXT,
+            "seconds": {"type": "number", "description": "until now"}, "steps": _list(_object({"title": _TEXT, "state": _TEXT, "seconds": {"type": "number"}})),
+        }
+    ),
+    "Account": _object(
+        {
+            "phase": {"enum": [str(phase) for phase in Phase]}, "over": {"type": "boolean"}, "words": {**_TEXT, "description": "what is done now"},
+            "percent": {"type": "integer", "description": "of the whole; it never goes back"}, "queued": {**_TEXT, "description": "the place in the queue, while nothing else is done"},
+            "left": {**_TEXT, "description": "how long it still takes, in words"}, "late": {"type": "boolean", "description": "longer than usual"},
+            "stages": _list(_ref("Stage")), "notices": _list(_TEXT), "url": {**_TEXT, "description": "where the server is, once it is ready"},
+        }
     ),
     "Image": _object({"kind": _TEXT, "key": _TEXT, "id": _TEXT, "size": {"type": "integer"}, "tags": _list(_TEXT), "created": {"type": ["number", "null"]}}),
     "Removal": _object({"kind": _TEXT, "key": _TEXT, "name": _TEXT, "size": {"type": "integer"}, "used": {"type": "number"}, "reason": _TEXT}),
@@ -141,7 +156,7 @@ SCHEMAS: dict[str, Any] = {
             ),
         }
     ),
-    "Launch": _object({"build": _ref("Build"), "launch": {"type": ["object", "null"]}}),
+    "Launch": _object({"build": _ref("Build"), "told": _ref("Account"), "launch": {"type": ["object", "null"]}}),
 }  # fmt: skip
 
 _ID = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
@@ -176,6 +191,7 @@ _COLLECT = _object({"budget": {"type": ["string", "integer"], "description": "in
 _WORKSPACE_ERRORS = {"404": _answer("There is none, or it is somebody else's", _ref("Error")), "409": _answer("A server is on it, or another took its place", _ref("Error"))}
 _WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
 _SERVER = {**_query("server", "the server that waits; none: you do"), "required": False}
+_VIEW = {**_query("view", "page: how the start is, in words and stages, and the newest output, for as little as it takes to follow a long log"), "required": False}
 _LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options")})
 
 PATHS: dict[str, Any] = {
@@ -203,7 +219,7 @@ PATHS: dict[str, Any] = {
         "delete": _operation("Leave a build, which goes on while another server or user waits for it", {"204": _answer("Left")}, parameters=[_ID, _SERVER]),
     },
     "/api/builds/{id}/events": {
-        "get": _operation("A build's events: server-sent, replayed from Last-Event-ID, then live", {"200": _answer("Events named phase, progress, log, notice, and end", _ref("Event"), "text/event-stream")}, parameters=[_ID])
+        "get": _operation("A build's events: server-sent, replayed from Last-Event-ID, then live", {"200": _answer("Events named phase, step, progress, log, notice, and end; with view=page state (an Account), lines, and end", _ref("Event"), "text/event-stream")}, parameters=[_ID, _VIEW])
     },
     "/api/builds/{id}/log": {"get": _operation("The whole log as text", {"200": _answer("Lines", _TEXT, "text/plain")}, parameters=[_ID])},
     "/api/images": {"get": _operation("The images that hubdock made (administrators)", {"200": _answer("Images", _object({"images": _list(_ref("Image"))}))})},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdock.engine.engine import Engine
+from hubdock.engine.telling import Tellers
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
@@ -33,6 +34,7 @@ class State:
     servers: Servers
     boards: Boards
     offers: Offers
+    tellers: Tellers
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # notebooks at a time: each takes a core
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

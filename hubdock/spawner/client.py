@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import httpx
 
 from hubdock.core.errors import BackendError, ConfigError, from_dict
-from hubdock.core.events import Event, parse_event
 
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 RETRIES = 5
@@ -78,21 +78,23 @@ class ServiceClient:
         """Stop waiting for a build in a server's name."""
         await self._ask("DELETE", f"api/launches/{build}", params={"user": user, "server": server})
 
-    async def stream(self, build: str) -> AsyncIterator[Event]:
-        """Yield a build's events until it ends. A broken connection is taken up where it broke; nothing more comes if the service is restarted."""
-        last, failures = "", 0
+    async def watch(self, build: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield how a build is (`hubdock.core.account.Account.as_dict`) whenever that changes, until it ends.
+
+        A broken connection is taken up again; nothing more comes if the service is restarted.
+        """
+        failures = 0
         while failures <= RETRIES:
             try:
-                headers = {"Last-Event-ID": last} if last else {}
-                async with self.client.stream("GET", f"api/builds/{build}/events", headers=headers, timeout=httpx.Timeout(60.0)) as answer:
+                async with self.client.stream("GET", f"api/builds/{build}/events", params={"view": "page"}, timeout=httpx.Timeout(60.0)) as answer:
                     if answer.status_code != 200:
                         return
-                    async for identifier, kind, data in _read_events(answer):
+                    async for kind, data in _read_events(answer):
                         failures = 0
                         if kind == "end":
                             return
-                        last = identifier or last
-                        yield parse_event(data)
+                        if kind == "state":
+                            yield json.loads(data)
             except httpx.HTTPError:
                 await asyncio.sleep(0.2)
             failures += 1
@@ -102,16 +104,15 @@ class ServiceClient:
         await self.client.aclose()
 
 
-async def _read_events(answer: httpx.Response) -> AsyncIterator[tuple[str, str, str]]:
-    """Yield (id, event, data) of a server-sent event stream."""
-    fields = {"id": "", "event": "", "data": ""}
+async def _read_events(answer: httpx.Response) -> AsyncIterator[tuple[str, str]]:
+    """Yield (event, data) of a server-sent event stream."""
+    fields = {"event": "", "data": ""}
     async for line in answer.aiter_lines():
         if not line:
             if fields["data"]:
-                yield fields["id"], fields["event"], fields["data"]
-            fields = {"id": "", "event": "", "data": ""}
+                yield fields["event"], fields["data"]
+            fields = {"event": "", "data": ""}
             continue
         name, _, value = line.partition(":")
         if name in fields:
             fields[name] = value.removeprefix(" ")
-

@@ -13,7 +13,6 @@ from traitlets import Bool, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
 from hubdock.core.errors import BuildError, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
-from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.options import Options, flatten_form, parse_options
 from hubdock.drivers.secrets import read_secret
 from hubdock.drivers.space import name_end
@@ -143,13 +142,15 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
         """Have everything made, and set ``launch``. Raises HubDockError."""
         client, user, server = self.client_of_service, self.user.name, self.name
         options = (self.chosen or parse_options(self.user_options)).as_dict()
-        self.start_progress.say("Looking at the branch", 1)
+        self.start_progress.say("Looking at the branch")
         while True:
             answer = await client.begin(user, [group.name for group in self.user.groups], server, options)
             self.build_id = answer["build"]["id"]
             if answer["launch"] is None:
                 await self._follow(client, answer)
                 answer = await client.read_launch(self.build_id, user, server) or {"build": {"finished": None}}
+            if answer.get("told"):
+                self.start_progress.take(answer["told"])
             if answer.get("launch"):
                 self.launch = answer["launch"]
                 return
@@ -159,15 +160,14 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
             await asyncio.sleep(RETRY)
 
     async def _follow(self, client: ServiceClient, answer: dict[str, Any]) -> None:
-        """Take in a build's events until it ends. Whoever cancels the start leaves the build."""
-        self.start_progress.plan(answer["build"]["parts"])
+        """Take in how a build goes until it ends. Whoever cancels the start leaves the build."""
         for notice in answer["build"]["notices"]:
             self.start_progress.say(notice)
         try:
             async with asyncio.timeout(None) as patience:
-                async for event in client.stream(self.build_id):
-                    self.start_progress.take(event)
-                    self._set_patience(patience, event)
+                async for told in client.watch(self.build_id):
+                    self.start_progress.take(told)
+                    self._set_patience(patience, bool(told["queued"]))
         except TimeoutError:
             raise QueueFull(
                 f"Your build waits for its turn: {self.start_progress.position}. It goes on without you; start again when it is done. hubdock's own page waits for you."
@@ -177,11 +177,9 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
                 await asyncio.shield(client.leave(self.build_id, self.user.name, self.name))
             raise
 
-    def _set_patience(self, patience: asyncio.Timeout, event: Event) -> None:
+    def _set_patience(self, patience: asyncio.Timeout, queued: bool) -> None:
         """A start that only waits for its turn gives its place among the hub's own starts back: ``concurrent_spawn_limit`` counts it."""
-        if event.kind is not Kind.PHASE or not event.part:
-            return
-        if event.phase is not Phase.QUEUED:
+        if not queued:
             patience.reschedule(None)
         elif patience.when() is None:
             patience.reschedule(asyncio.get_running_loop().time() + self.queue_patience)
@@ -201,7 +199,7 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
 
     async def _make_and_launch(self) -> Any:
         await self.ensure_launch()
-        self.start_progress.say("Starting the server", 92)
+        self.start_progress.say("Starting the server", self.start_progress.percent)
         return await self.launch_server()
 
     async def launch_server(self) -> Any:

@@ -1,17 +1,12 @@
-"""From a build's events to what the hub's pending page shows: a percentage that never goes back, and one line at a time."""
+"""What the hub's pending page shows of a start: hubdock's own words and percentage, kept for as long as it lasts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from hubdock.core.events import Event, Kind, Phase
-
 KEEP = 400
-# Shares of the bar: what a part usually takes of the whole.
-_SHARES = {"base": 30.0, "environment": 50.0, "data": 20.0, "image": 10.0}
-_BUILD_END = 90
 
 
 class Progress:
@@ -21,39 +16,33 @@ class Progress:
         self.messages: list[dict[str, Any]] = []
         self.dropped = 0
         self.percent = 0
+        self.words = ""
         self.position = ""
-        self._parts: dict[str, float] = {}
-        self._shares: dict[str, float] = {}
+        self._told: set[str] = set()
         self._news = asyncio.Event()
         self._ended = False
 
-    def plan(self, parts: list[dict[str, Any]]) -> None:
-        """Take in a plan: only what is to be made has a share."""
-        self._shares = {part["name"]: part.get("seconds") or _SHARES.get(part["name"], 1.0) for part in parts if part["state"] in {"build", "running"}}
-
-    def say(self, message: str, percent: int | None = None) -> None:
-        """Tell a message of the spawner's own."""
-        self.percent = max(self.percent, percent or 0)
-        self.messages.append({"progress": self.percent, "message": message})
+    def say(self, message: str = "", percent: int = 0) -> None:
+        """Tell a message, or a percentage alone. It never goes back, and 100 is the hub's to tell."""
+        before, self.percent = self.percent, max(self.percent, min(percent, 99))
+        if not message and self.percent == before:
+            return
+        self.words = message or self.words
+        self.messages.append({"progress": self.percent, **({"message": message} if message else {})})
         if len(self.messages) > KEEP:
             del self.messages[0]
             self.dropped += 1
         self._news.set()
 
-    def take(self, event: Event) -> None:
-        """Take in one event of the build."""
-        if event.kind is Kind.PROGRESS and event.percent is not None:
-            self._parts[event.part] = event.percent
-        if event.kind is Kind.PHASE and event.phase is Phase.READY and event.part:
-            self._parts[event.part] = 100.0
-        if event.kind is Kind.PHASE and event.phase is Phase.QUEUED and event.part:
-            self.position = event.message
-        total = sum(self._shares.values()) or 1.0
-        done = sum(share * self._parts.get(name, 0.0) / 100.0 for name, share in self._shares.items())
-        self.percent = max(self.percent, int(_BUILD_END * done / total))
-        text = _describe(event)
-        if text:
-            self.say(text)
+    def take(self, told: Mapping[str, Any]) -> None:
+        """Take in how the start is (`hubdock.core.account.Account.as_dict`): what changed is told."""
+        self.position = str(told["queued"])
+        for notice in told["notices"]:
+            if notice not in self._told:
+                self._told.add(notice)
+                self.say(notice, told["percent"])
+        words = "" if told["over"] or told["words"] == self.words else str(told["words"])
+        self.say(words, told["percent"])
 
     def end(self) -> None:
         """Let the readers go."""
@@ -71,11 +60,3 @@ class Progress:
                 return
             self._news.clear()
             await self._news.wait()
-
-
-def _describe(event: Event) -> str:
-    if event.kind is Kind.PHASE and event.part:
-        return f"{event.part}: {event.phase}{f' ({event.message})' if event.message else ''}"
-    if event.kind in {Kind.LOG, Kind.NOTICE} and event.message.strip():
-        return f"{event.part}: {event.message}" if event.part else event.message
-    return ""

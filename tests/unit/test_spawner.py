@@ -19,7 +19,6 @@ from dockerspawner import DockerSpawner
 from tornado.web import HTTPError
 
 from hubdock.core.errors import ConfigError, GPUUnavailable, InvalidRef
-from hubdock.core.events import Event, Kind, Phase
 from hubdock.service import lock
 from hubdock.spawner import form
 from hubdock.spawner.docker import HubDockSpawner, make_security_opt
@@ -76,31 +75,30 @@ def test_what_a_user_typed_is_kept_for_them_alone(monkeypatch: pytest.MonkeyPatc
 # --- the pending page ---
 
 
-def progress(part: str, percent: float) -> Event:
-    return Event(Kind.PROGRESS, 1.0, part, percent=percent)
+def told(words: str, percent: int, **more: Any) -> dict[str, Any]:
+    return {"words": words, "percent": percent, "queued": "", "notices": [], "over": False, **more}
 
 
-def test_the_bar_never_goes_back_and_ends_before_the_launch() -> None:
+def test_the_bar_never_goes_back_and_ends_with_the_hub() -> None:
     shown = Progress()
-    shown.plan([{"name": "environment", "state": "build", "seconds": 30}, {"name": "image", "state": "build", "seconds": 10}, {"name": "data", "state": "ready"}])
     seen = []
-    for event in (progress("environment", 50), progress("environment", 20), progress("image", 100), Event(Kind.PHASE, 1.0, "environment", Phase.READY), progress("data", 100)):
-        shown.take(event)
+    for percent in (33, 20, 36, 36, 100):
+        shown.take(told("Making the environment", percent))
         seen.append(shown.percent)
-    assert seen == [33, 33, 36, 90, 90]
-    shown.say("Starting the server", 92)
-    assert shown.messages[-1] == {"progress": 92, "message": "Starting the server"}
+    assert seen == [33, 33, 36, 36, 99]
+    assert shown.messages == [{"progress": 33, "message": "Making the environment"}, {"progress": 36}, {"progress": 99}]
 
 
-def test_messages_are_text_of_what_happens() -> None:
+def test_messages_are_the_words_of_hubdock_s_page() -> None:
     shown = Progress()
-    for event in (
-        Event(Kind.PHASE, 1.0, "data", Phase.FETCHING, "data, 5M"), Event(Kind.LOG, 1.0, "image", message="<b>x</b>"), Event(Kind.LOG, 1.0, "image", message="  "),
-        Event(Kind.NOTICE, 1.0, message="told"), Event(Kind.PHASE, 1.0, "", Phase.BUILDING), progress("image", 5),
+    for state in (
+        told("Waiting for a free place: number 2 in the queue", 0, queued="number 2 in the queue"), told("Fetching the data: <b>x</b>", 5, notices=["told"]),
+        told("Fetching the data: <b>x</b>", 5, notices=["told"]), told("It failed", 6, over=True),
     ):  # fmt: skip
-        shown.take(event)
-    assert [set(message) for message in shown.messages] == [{"progress", "message"}] * 3  # never html_message
-    assert [message["message"] for message in shown.messages] == ["data: fetching (data, 5M)", "image: <b>x</b>", "told"]
+        shown.take(state)
+    assert all(set(message) <= {"progress", "message"} for message in shown.messages)  # never html_message
+    assert [message["message"] for message in shown.messages if "message" in message] == ["Waiting for a free place: number 2 in the queue", "told", "Fetching the data: <b>x</b>"]
+    assert shown.position == "" and shown.percent == 6
 
 
 async def read_all(shown: Progress) -> list[str]:
