@@ -103,6 +103,8 @@ class EventsHandler(APIHandler):
             if shape != before or time.monotonic() - told_at > TELL:
                 before, told_at = shape, time.monotonic()
                 await self._send("state", told)
+            if build.done.is_set() and build.finished is None:
+                return  # the service ends, and the page asks the next one
             if told["over"] or (build.done.is_set() and start is None):
                 if start is not None:
                     start.entered = True

@@ -126,6 +126,8 @@ class Starts:
             if start.own:
                 await self.builds.in_thread(_write, path, {"server": start.server, "user": start.user, "build": start.build.identity})
             await self._wait(start)
+            if start.build.finished is None:  # the service ends, the build does not: the next service goes on
+                return
             if start.build.error is not None:
                 raise start.build.error
             await self._launch(start, token)

@@ -19,6 +19,7 @@ let state = null;
 let received = 0;
 let most = 0;
 let failures = 0;
+let lost = false;
 
 // --- the log ---
 
@@ -136,7 +137,7 @@ function set(id, text) {
 }
 
 function drawState() {
-  if (!state) return;
+  if (!state || lost) return;
   document.getElementById("stages").replaceChildren(...state.stages.map(drawStage));
   set("words", plain(state.words, 300));
   set("left", state.left);
@@ -180,6 +181,7 @@ function connect() {
   const source = new EventSource(`${prefix}api/builds/${watch.dataset.build}/events?${query}`);
   source.addEventListener("state", (message) => {
     failures = 0;
+    lost = false;
     state = JSON.parse(message.data);
     received = performance.now();
     drawState();
@@ -190,9 +192,9 @@ function connect() {
   });
   source.addEventListener("end", () => onEnd(source));
   source.addEventListener("error", () => {
-    if (source.readyState !== EventSource.CLOSED) return;
+    lost = true;
     set("left", "The connection is lost; trying again …");
-    reconnect();
+    if (source.readyState === EventSource.CLOSED) reconnect();
   });
 }
 
