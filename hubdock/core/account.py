@@ -102,7 +102,10 @@ class Account:
 
     def as_dict(self, now: float, launch: Stage | None = None, failed: bool = False) -> dict[str, Any]:
         """Return the JSON form at a moment. ``launch`` is the start of the server that follows, None where none does; ``failed``: that start failed."""
-        shown = [self.stages[name] for name in TITLES if name in self.stages] + ([launch] if launch else [])
+        shown = [self.stages[name] for name in TITLES if name in self.stages]
+        if self.phase in {Phase.FAILED, Phase.CANCELLED} and launch is not None and launch.state is StageState.WAITING:
+            launch.state = StageState.CANCELLED
+        shown += [launch] if launch is not None else []
         over = self.phase in {Phase.FAILED, Phase.CANCELLED} or failed or (self.phase is Phase.READY and (launch is None or launch.ended))
         phase = Phase.FAILED if failed else self.phase if over or self.phase is not Phase.READY else Phase.LAUNCHING
         late = [] if over else [stage for stage in shown if stage.is_late(now)]

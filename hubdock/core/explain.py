@@ -24,7 +24,7 @@ class Explanation:
 # By an error's code (`hubdock.core.errors`). {place} is the file and line at fault, or what the file usually is.
 _KNOWN: dict[str, tuple[str, str, str]] = {
     "unsatisfiable": (
-        "The requirements can't be installed together", "Two of them ask for versions that exclude each other, or one asks for a version that the package index does not have.",
+        "The requirements can't be installed together", "Two requirements ask for versions that exclude each other, or one asks for a version that the package index does not have.",
         f"{_FIX} Loosening a pin (>= for ==) is often enough.",
     ),
     "package_failed": (
@@ -92,3 +92,10 @@ def find_failing_line(lines: Sequence[str], message: str = "") -> int | None:
             return number
     quoted = [number for number, line in enumerate(bare) if len(line.strip()) > 15 and line.strip() in message]
     return quoted[-1] if quoted else None
+
+
+def quote_failing(lines: Sequence[str], failing: int, most: int = 4) -> list[str]:
+    """Return the failing line and those that go on with it, which are indented: without the part that they are of."""
+    bare = [re.sub(r"^\[[a-z]+\] ", "", line) for line in lines[failing : failing + most]]
+    end = next((number for number, line in enumerate(bare) if number and not line[:1].isspace()), len(bare))
+    return bare[:end]

@@ -10,7 +10,7 @@ from tornado.web import HTTPError
 
 from hubdock.core.errors import HubDockError
 from hubdock.core.events import Phase
-from hubdock.core.explain import explain, find_failing_line
+from hubdock.core.explain import explain, find_failing_line, quote_failing
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import FIELDS
 from hubdock.engine.build import Build
@@ -59,6 +59,7 @@ class WatchHandler(PageHandler):
         cut = max(0, min(len(lines) - LOG_LINES, failing or len(lines)))
         self.render_page(
             "watch.html", build=build, told=told, error=error, explained=explain(error) if error else None, lines=lines[cut:], failing=None if failing is None else failing - cut,
+            quoted=quote_failing(lines, failing) if failing is not None else [],
             skipped=skipped > 0 or cut > 0, position=str(tail), live=live, again=self.make_link(build["options"]),
         )  # fmt: skip
 

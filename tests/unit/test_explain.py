@@ -6,7 +6,7 @@ import pytest
 
 from hubdock.core import errors
 from hubdock.core.errors import BuildError, DataDenied, OutOfMemory, OutOfSpace, RecipeError, UnsatisfiableError
-from hubdock.core.explain import explain, find_failing_line
+from hubdock.core.explain import explain, find_failing_line, quote_failing
 from tests.unit.test_errors import KINDS
 
 BEFORE_A_BUILD = {"error", "bad_request", "invalid_repo_url", "invalid_ref", "invalid_option", "repo_not_allowed", "workspace_not_found", "workspace_in_use", "resolve_failed", "build_failed"}
@@ -64,3 +64,9 @@ def test_a_line_that_the_message_quotes() -> None:
     lines = ["[data] something of note: x.bin", "[data] short", "[data] file images/lost.txt is missing", "[data] last"]
     assert find_failing_line(lines, "1 file: DVC says: file images/lost.txt is missing") == 2
     assert find_failing_line(lines, "nothing of it") is None
+
+
+def test_the_quote_goes_on_with_the_line() -> None:
+    lines = ["[a] x", "[a] error: no", "[a]   because", "[a]   of that", "[a] later"]
+    assert quote_failing(lines, 1) == ["error: no", "  because", "  of that"]
+    assert quote_failing(lines, 4) == ["later"]

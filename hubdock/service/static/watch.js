@@ -67,7 +67,7 @@ function setFollowing(on) {
   else scroll();
 }
 
-follow.hidden = false;
+follow.hidden = watch.dataset.over === "yes";
 follow.classList.add("active");
 follow.addEventListener("click", () => setFollowing(!following));
 log.addEventListener("scroll", () => {
