@@ -45,7 +45,8 @@ async def describe_watched(state: State, build: Build, start: Start | None, *, l
     launch = start.launch if start else Stage("launch", expected=build.assembly.plan.launch.seconds) if launches else None
     told = account.as_dict(time.time(), launch, failed=start is not None and start.phase is Phase.FAILED)
     if start is not None and start.phase is Phase.CANCELLED:
-        told |= {"phase": str(Phase.CANCELLED), "over": True, "words": "Cancelled", "left": ""}
+        stages = [{**stage, "state": "cancelled"} if stage["state"] in {"running", "waiting"} else stage for stage in told["stages"]]  # for this user
+        told |= {"phase": str(Phase.CANCELLED), "over": True, "words": "Cancelled", "left": "", "stages": stages}
     return {**told, "url": start.hub_path(state.hub_prefix) if start and start.phase is Phase.READY else ""}
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ _LATELY = 10.0  # seconds: who cancels a server that became ready so lately has 
 class Start:
     """One click, or a server that the hub itself starts (``own`` is False: it is followed, not asked for). ``launch`` is the stage after the build.
 
-    ``phase`` is LAUNCHING once the hub is asked; ``taken``: the hub has it. ``ended`` is when it was ready, or failed, in seconds since the epoch;
+    ``phase`` is LAUNCHING once the hub is asked; ``taken``: the hub has it. ``launched`` is when the hub was asked, ``ended`` when it was ready or failed, in seconds since the epoch;
     ``entered``: its page has led into the server, and does so once, or Back would lead there again.
     """
 
@@ -50,6 +51,7 @@ class Start:
     phase: Phase = Phase.BUILDING
     error: HubDockError | None = None
     taken: bool = False
+    launched: float = math.inf
     ended: float = 0.0
     entered: bool = False
     launch: Stage = field(default_factory=lambda: Stage(LAUNCH))
@@ -107,18 +109,27 @@ class Starts:
         text = await self.builds.in_thread(_read, self._path(user, build.identity))
         if text and build.error is None:
             return self.begin(user, token, json.loads(text)["server"], build.assembly.options, build)
-        for waiter, server in sorted(build.waiters, reverse=True):
-            if waiter == user and await self._is_of(token, user, server, build):
-                return self.begin(user, token, server, build.assembly.options, build, own=False)
+        with contextlib.suppress(HubDockError):
+            return await self._find_theirs(user, token, build)
         return None
 
-    async def _is_of(self, token: str, user: str, server: str, build: Build) -> bool:
-        """True if the hub starts, or runs, this server with what a build makes."""
-        with contextlib.suppress(HubDockError):
-            found = (await self.hub.read_servers(token, user)).get(server, {})
+    async def _find_theirs(self, user: str, token: str, build: Build) -> Start | None:
+        """Return the start of a server that the hub has under way, or runs, with what a build makes."""
+        waiting = sorted((server for waiter, server in build.waiters if waiter == user), reverse=True)
+        servers = await self.hub.read_servers(token, user) if waiting else {}
+        for server in waiting:
+            found = servers.get(server, {})
             active = found.get("pending") == "spawn" or found.get("ready")
-            return bool(active) and found.get("user_options") == build.assembly.options.as_dict()
-        return False
+            if active and found.get("user_options") == build.assembly.options.as_dict():
+                start = self.begin(user, token, server, build.assembly.options, build, own=False)
+                start.entered = bool(found.get("ready"))  # who looks back at it does not want to be led on
+                return start
+        return None
+
+    def find_launch(self, user: str, server: str, moment: float) -> Start | None:
+        """Return the user's start that launched a server at a moment (seconds since the epoch)."""
+        starts = [start for start in self._starts.values() if (start.user, start.server) == (user, server)]
+        return next((start for start in starts if start.launched <= moment and (start.lasts or moment <= start.ended)), None)
 
     async def _run(self, start: Start, token: str) -> None:
         path = self._path(start.user, start.build.identity)
@@ -158,8 +169,8 @@ class Starts:
 
     async def _launch(self, start: Start, token: str) -> None:
         """Ask the hub for the server, and follow it until it is ready. Raises LaunchError, or what the hub answers."""
-        start.phase = Phase.LAUNCHING
-        start.launch.begin(time.time())
+        start.phase, start.launched = Phase.LAUNCHING, time.time()
+        start.launch.begin(start.launched)
         asking = asyncio.create_task(self.hub.start_server(token, start.user, start.server, start.options.as_dict())) if start.own else None
         following = asyncio.create_task(self._follow(start, token, asking))
         try:

@@ -8,11 +8,11 @@ from urllib.parse import quote, urlencode
 
 from tornado.web import HTTPError
 
-from hubdock.core.errors import HubDockError
 from hubdock.core.events import Phase
 from hubdock.core.explain import explain, find_failing_line, quote_failing
 from hubdock.core.naming import make_server_name
 from hubdock.core.options import FIELDS
+from hubdock.core.resources import format_bytes, parse_bytes
 from hubdock.engine.build import Build
 from hubdock.engine.logs import Tail
 from hubdock.engine.rows import read_waiters
@@ -65,7 +65,7 @@ class WatchHandler(PageHandler):
 
     def make_link(self, options: dict[str, Any]) -> str:
         """Return the address of the choice with these values filled in."""
-        known = {name: value for name, value in options.items() if name in FIELDS}
+        known = {name: show_option(name, value) for name, value in options.items() if name in FIELDS}
         return f"{self.state.prefix}?{urlencode(known, quote_via=quote)}"
 
     async def post(self, identity: str) -> None:
@@ -91,6 +91,13 @@ class WatchHandler(PageHandler):
         self.state.in_background(self.engine.builds.leave(build, self.name, server))
 
 
+def show_option(name: str, value: Any) -> str:
+    """Return an option as somebody would type it: ``1G`` for its bytes, if that is exactly as much."""
+    if name in {"memory", "shm"} and str(value).isdigit() and int(value) >= 1024**2 and parse_bytes(format_bytes(int(value))) == int(value):
+        return format_bytes(int(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 class LogPage(PageHandler):
     """The whole log of a build, by a link that can be kept: who is not logged in is led to the login first."""
 
@@ -111,11 +118,13 @@ class ServerHandler(PageHandler):
         self.redirect(f"{self.state.prefix}builds/{identity}")
 
     async def _find(self, user: str, server: str) -> str:
+        """Return the newest build for a server. The hub asks for one of its own when it is told to start what a page has had made: the page's is meant."""
         live = [build for build in self.engine.builds.by_id.values() if (user, server) in build.waiters | build.left]
         if live:
-            return max(live, key=lambda build: build.created).identity
-        try:
-            rows = await self.engine.builds.in_thread(self.engine.database.list_builds, RECENT)
-        except HubDockError:
-            return ""
-        return next((row.id for row in rows if (user, server) in read_waiters(row)), "")
+            newest = max(live, key=lambda build: build.created)
+            start = self.state.starts.find_launch(user, server, newest.created)
+            return (start.build if start else newest).identity
+        rows = await self.engine.builds.in_thread(self.engine.database.list_builds, RECENT)
+        mine = [row for row in rows if (user, server) in read_waiters(row)]
+        same = [row for row in mine if (row.options, row.commit, row.image) == (mine[0].options, mine[0].commit, mine[0].image)]
+        return next((row.id for row in same if row.tasks != "{}"), mine[0].id if mine else "")

@@ -20,6 +20,7 @@ let received = 0;
 let most = 0;
 let failures = 0;
 let lost = false;
+let leaving = false;
 
 // --- the log ---
 
@@ -160,6 +161,7 @@ function enter() {
 
 function onEnd(source) {
   source.close();
+  if (leaving) return; // a reload would overtake where the form leads
   if (state && state.url) enter();
   else window.location.reload();
 }
@@ -197,6 +199,8 @@ function connect() {
     if (source.readyState === EventSource.CLOSED) reconnect();
   });
 }
+
+document.getElementById("cancel")?.form.addEventListener("submit", () => { leaving = true; });
 
 const failing = document.getElementById("failing");
 if (watch.dataset.over === "no") {
