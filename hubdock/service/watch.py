@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 from tornado.web import HTTPError
 
+from hubdock.core.errors import BuildCancelled
 from hubdock.core.events import Phase
 from hubdock.core.explain import explain, find_failing_line, quote_failing
 from hubdock.core.naming import make_server_name
@@ -53,6 +54,7 @@ class WatchHandler(PageHandler):
 
     async def _show(self, build: dict[str, Any], told: dict[str, Any], error: dict[str, Any] | None, attempts: dict[str, Attempt], *, live: bool = False) -> None:
         """Draw the page. ``live``: the service has the build in its hands; one that has not ended and is not live will soon be."""
+        error = None if error and error["code"] == BuildCancelled.code else error  # which is what somebody wanted
         tail = Tail()
         lines, skipped = await self.engine.builds.in_thread(tail.read, attempts)
         failing = find_failing_line(lines, error["message"]) if error else None

@@ -40,7 +40,7 @@ def read_stages(page: Page) -> dict[str, str]:
 
 def find_server(hub: Hub, user: str, project: Project) -> str:
     servers = hub.api("GET", f"users/{user}?include_stopped_servers").json()["servers"]
-    return next(name for name, server in servers.items() if (server["user_options"] or {}).get("repo") == project.url)
+    return next((name for name, server in servers.items() if (server["user_options"] or {}).get("repo") == project.url), "")
 
 
 @pytest.fixture
