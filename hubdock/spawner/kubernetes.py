@@ -146,7 +146,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
         if waiting.final or total > self.pending_timeout * (GROWTH if waiting.grows else 1):
             raise waiting.error
         if waiting.message != told:
-            self.start_progress.say(waiting.message, 94)
+            self.start_progress.say(waiting.message)
         return waiting.message
 
     @property
