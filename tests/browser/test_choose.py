@@ -75,7 +75,7 @@ def test_what_the_plan_says_is_what_happens(page: Page, hub: Hub, digits: Projec
     told = list_parts(page)
     assert {name: told[name] for name in ("environment", "image", "data")} == {"environment": "build", "image": "build", "data": "build"}
     expect(panel.locator("[data-part=data]")).to_contain_text("will be fetched, 5.9K to fetch")
-    take_picture(page, "choose")
+    take_picture(page, "choose-plan")
     build, server = start(page, hub, "alice")
     made = read_made(hub, build)
     assert set(made) - {"base"} == {"environment", "image", "data"} and made["environment"] and made["image"]

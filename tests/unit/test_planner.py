@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import shutil
@@ -581,3 +582,25 @@ def test_estimates_come_from_past_builds(team: Team, engine: EmptyEngine) -> Non
 )
 def test_which_indexes_a_requirements_file_may_name(url: str, pattern: str, within: bool) -> None:
     assert matches_index(url, pattern) is within
+
+
+async def test_the_place_that_a_start_would_have_in_the_queue(team: Team, engine: EmptyEngine) -> None:
+    team.push({"requirements.txt": "six==1.16\n"})
+    planner = team.make_planner(max_parallel_builds=1)
+    builds = Builds(planner.settings, planner.database, planner.tasks, planner)
+    a = team.plan(planner)
+    assert await builds.foresee(a, "ann") == (0, 0.0)
+    queue, release = builds.runner.queues["environment"], asyncio.Event()
+
+    async def hold() -> None:
+        async with queue.place(lambda: ["bob"], lambda _: None):
+            await release.wait()
+
+    others = [asyncio.create_task(hold()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await builds.foresee(a, "ann") == (1, None), "bob's second waits behind ann's first"
+    remember(planner, a)
+    assert await builds.foresee(a, "bob") == (2, 24.0)
+    release.set()
+    await asyncio.gather(*others)
+    assert await builds.foresee(a, "ann") == (0, 0.0)

@@ -2,7 +2,7 @@
 import { Combobox } from "./combobox.js";
 import { plain } from "./plain.js";
 
-const PLAN_PAUSE = 120;
+const PLAN_PAUSE = 100;
 const REPO_PAUSE = 400; // each pause asks the remote
 const KIND_PAUSE = 700; // a field that is being typed into is told of its fault later
 
