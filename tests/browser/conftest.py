@@ -17,6 +17,7 @@ from tests.kit.hub import PASSWORD, ROOT, Hub
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 expect.set_options(timeout=15_000)  # the machine may be busy
 WIDE, SMALL = (1200, 800), (400, 800)
+LOOKS = ((WIDE, "light"), (WIDE, "dark"), ((800, 800), "light"), (SMALL, "light"), (SMALL, "dark"))
 
 
 class Windows:
@@ -128,12 +129,11 @@ def check_axe(page: Page, *without: str) -> None:
 
 
 def each_look(page: Page) -> Iterator[str]:
-    """Show the page light and dark, on a wide and on a small screen, one after the other."""
-    for size in (WIDE, SMALL):
-        for theme in ("light", "dark"):
-            page.set_viewport_size({"width": size[0], "height": size[1]})
-            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-            yield f"{size[0]} {theme}"
+    """Show the page light and dark, on wide and small screens, one look after the other."""
+    for size, theme in LOOKS:
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        yield f"{size[0]} {theme}"
     page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
     page.emulate_media(color_scheme="light")
 

@@ -15,11 +15,13 @@ from tests.kit.hub import Hub
 from tests.kit.repos import Project, make_requirements
 
 IMAGE = "<img src=x onerror=hurt()>"
+NOTEBOOK = f"{IMAGE}\u202e" + "endless" * 20
 ENDLESS = "endless" * 1500
 TURNED = "\u202etxet denrut"
 TEXT = f"{IMAGE}<script>hurt()</script> \"'> \x1b[31mred\x1b[0m \x1b]0;title\x07 {TURNED} zero\u200bwidth {{{{7*7}}}} {ENDLESS}"
 BRANCH = "<img/src=x/onerror=hurt()>\"'\u202e" + "endless" * 25
 BROKEN = "broken/<svg/onload=hurt()>"
+CHANGED = "changed/<b/onclick=hurt()>"
 # What no page may hold as text: terminal sequences, text that runs backwards, what is unseen.
 UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]")
 SETUP = f"""import sys
@@ -37,7 +39,7 @@ def hostile(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project
     notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": f"{IMAGE} <b>{TURNED}</b>", "id": "a"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     project.write_all({
         "README.md": TEXT,
-        f"{'<img src=x onerror=hurt()>'.replace('/', '')}.ipynb": json.dumps(notebook),
+        f"{NOTEBOOK}.ipynb": json.dumps(notebook),
         "notes.ipynb": json.dumps(notebook),
         "metrics.json": json.dumps({IMAGE: 0.5, TURNED: 1.5, "text": TEXT[:3000], ENDLESS: 2.5, "nested": {IMAGE: {"'\"": 1}}}),
         "params.yaml": json.dumps({IMAGE: TEXT[:3000], "lr": 0.1, TURNED: [1, 2]}),
@@ -52,6 +54,12 @@ def hostile(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project
     project.push(BRANCH)
     project.write_all({"requirements.txt": make_requirements("./hostile"), "hostile/setup.py": SETUP, "metrics.json": json.dumps({IMAGE: 0.75})})
     project.commit(IMAGE, branch=BROKEN)
+    notebook["cells"].append({"cell_type": "code", "metadata": {}, "execution_count": 1, "source": TEXT, "id": "b", "outputs": [{"output_type": "stream", "name": "stdout", "text": TEXT}]})
+    project.write_all({
+        f"{NOTEBOOK}.ipynb": json.dumps(notebook), "requirements.txt": "x @ https://example.org/<img/src=x/onerror=hurt()>.whl\n", f"{NOTEBOOK}.dvc": "outs:\n- md5: " + "a" * 32 + f"\n  size: 3\n  path: '{NOTEBOOK}'\n",
+        "params.yaml": json.dumps({IMAGE: IMAGE, "lr": 0.2}), "metrics.json": json.dumps({IMAGE: 0.9, "text": TEXT}),
+    })  # fmt: skip
+    project.commit(TEXT[:200].replace("\x1b", "").replace("\x07", ""), branch=CHANGED)
     return project
 
 
@@ -140,15 +148,35 @@ def test_the_hubs_pending_page(page: Page, hub: Hub, hostile: Project) -> None:
 
 @pytest.mark.parametrize(
     ("path", "shown"),
-    [("", "<img/src=x"), ("board?repo={repo}", "<img/src=x"), ("compare?repo={repo}&refs=main&refs={branch}&refs={broken}", "hurt()"), ("workspaces", "<img/src=x"), ("builds/" + "0" * 32, "no such build")],
+    [("", "<img/src=x"), ("board?repo={repo}", "<img/src=x"), ("compare?repo={repo}&refs=main&refs={branch}&refs={changed}", "hurt()"), ("workspaces", "<img/src=x"), ("builds/" + "0" * 32, "no such build")],
     ids=["start", "board", "compare", "workspaces", "error"],
 )  # fmt: skip
 def test_other_pages(windows: Windows, hub: Hub, hostile: Project, running: str, path: str, shown: str) -> None:
     """Names, messages and metrics of a repository, wherever else they are listed."""
-    address = f"{hub.url}/services/hubdock/" + path.format(repo=quote(hostile.url, safe=""), branch=quote(BRANCH, safe=""), broken=quote(BROKEN, safe=""))
+    address = f"{hub.url}/services/hubdock/" + path.format(repo=quote(hostile.url, safe=""), branch=quote(BRANCH, safe=""), changed=quote(CHANGED, safe=""))
     for javascript in (True, False):
         page = windows.open(javascript=javascript)
         log_in(page, hub, "erin")
         page.goto(address)
         expect(page.locator("main")).to_contain_text(shown, timeout=20_000)
         check_harmless(page)
+
+
+def test_a_notebook_cell_by_cell(windows: Windows, hub: Hub, hostile: Project) -> None:
+    """A notebook's name and sources on the page, and its outputs in their sandbox (what those may hold is tried in test_compare.py)."""
+    for javascript in (True, False):
+        page = windows.open(javascript=javascript)
+        log_in(page, hub, "erin")
+        page.goto(f"{hub.url}/services/hubdock/compare?{urlencode({'repo': hostile.url, 'refs': ['main', CHANGED]}, doseq=True)}")
+        page.get_by_role("link", name=IMAGE).click()
+        expect(page.locator("main")).to_contain_text("hurt()", timeout=20_000)
+        expect(page.locator("iframe").first).to_be_attached()
+        check_harmless(page, IMAGE)
+
+
+def test_the_administrators_page(page: Page, hub: Hub, hostile: Project, running: str) -> None:
+    """Builds of everybody, as whoever administrates sees them."""
+    page.set_extra_http_headers({"Authorization": f"token {hub.token}"})
+    page.goto(f"{hub.url}/services/hubdock/admin")
+    expect(page.locator("main")).to_contain_text("<img/src=x")
+    check_harmless(page)
