@@ -15,7 +15,7 @@ from tests.kit.hub import Hub
 from tests.kit.repos import Project, make_requirements
 
 IMAGE = "<img src=x onerror=hurt()>"
-NOTEBOOK = f"{IMAGE}\u202e" + "endless" * 20
+FILE = f"{IMAGE}\u202e" + "endless" * 20
 ENDLESS = "endless" * 1500
 TURNED = "\u202etxet denrut"
 TEXT = f"{IMAGE}<script>hurt()</script> \"'> \x1b[31mred\x1b[0m \x1b]0;title\x07 {TURNED} zero\u200bwidth {{{{7*7}}}} {ENDLESS}"
@@ -39,7 +39,7 @@ def hostile(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project
     notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": f"{IMAGE} <b>{TURNED}</b>", "id": "a"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     project.write_all({
         "README.md": TEXT,
-        f"{NOTEBOOK}.ipynb": json.dumps(notebook),
+        f"{IMAGE}.ipynb": json.dumps(notebook),
         "notes.ipynb": json.dumps(notebook),
         "metrics.json": json.dumps({IMAGE: 0.5, TURNED: 1.5, "text": TEXT[:3000], ENDLESS: 2.5, "nested": {IMAGE: {"'\"": 1}}}),
         "params.yaml": json.dumps({IMAGE: TEXT[:3000], "lr": 0.1, TURNED: [1, 2]}),
@@ -56,7 +56,7 @@ def hostile(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project
     project.commit(IMAGE, branch=BROKEN)
     notebook["cells"].append({"cell_type": "code", "metadata": {}, "execution_count": 1, "source": TEXT, "id": "b", "outputs": [{"output_type": "stream", "name": "stdout", "text": TEXT}]})
     project.write_all({
-        f"{NOTEBOOK}.ipynb": json.dumps(notebook), "requirements.txt": "x @ https://example.org/<img/src=x/onerror=hurt()>.whl\n", f"{NOTEBOOK}.dvc": "outs:\n- md5: " + "a" * 32 + f"\n  size: 3\n  path: '{NOTEBOOK}'\n",
+        f"{IMAGE}.ipynb": json.dumps(notebook), "requirements.txt": "x @ https://example.org/<img/src=x/onerror=hurt()>.whl\n", f"{FILE}.dvc": "outs:\n- md5: " + "a" * 32 + f"\n  size: 3\n  path: '{FILE}'\n",
         "params.yaml": json.dumps({IMAGE: IMAGE, "lr": 0.2}), "metrics.json": json.dumps({IMAGE: 0.9, "text": TEXT}),
     })  # fmt: skip
     project.commit(TEXT[:200].replace("\x1b", "").replace("\x07", ""), branch=CHANGED)
@@ -168,7 +168,7 @@ def test_a_notebook_cell_by_cell(windows: Windows, hub: Hub, hostile: Project) -
         page = windows.open(javascript=javascript)
         log_in(page, hub, "erin")
         page.goto(f"{hub.url}/services/hubdock/compare?{urlencode({'repo': hostile.url, 'refs': ['main', CHANGED]}, doseq=True)}")
-        page.get_by_role("link", name=IMAGE).click()
+        page.get_by_role("link", name=f"{IMAGE}.ipynb").click()
         expect(page.locator("main")).to_contain_text("hurt()", timeout=20_000)
         expect(page.locator("iframe").first).to_be_attached()
         check_harmless(page, IMAGE)
