@@ -104,8 +104,12 @@ function showPlan(answer) {
   }
   const name = problem.dataset.field;
   const words = [...document.adoptNode(problem).childNodes];
-  // Half a name is no mistake yet: whoever is typing is told when they stop.
-  faultTimer = setTimeout(() => complain(name, words), document.activeElement === field(name) ? KIND_PAUSE : 0);
+  // Half a name is no mistake yet: whoever is typing, or choosing from the list, is told when they stop.
+  const tell = () => {
+    if (name === "ref" && branches.shown) faultTimer = setTimeout(tell, KIND_PAUSE);
+    else complain(name, words);
+  };
+  faultTimer = setTimeout(tell, document.activeElement === field(name) ? KIND_PAUSE : 0);
 }
 
 function planSoon(pause = PLAN_PAUSE) {
