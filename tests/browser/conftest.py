@@ -103,8 +103,10 @@ def take_picture(page: Page, name: str) -> None:
         page.screenshot(path=str(Path(directory) / f"{name}.png"))
 
 
-def check_axe(page: Page, *without: str) -> None:
-    """Fail with a list if axe-core finds a serious or critical violation on the page as it is now. ``without`` are ids of rules to leave out.
+def check_axe(page: Page, *without: str, within: str = "html") -> None:
+    """Fail with a list if axe-core finds a serious or critical violation on the page as it is now, in what a selector names.
+
+    ``without`` are ids of rules to leave out.
 
     The debugger runs axe: the page's Content-Security-Policy holds for its own scripts, and stays as strict as it is.
     """
@@ -119,7 +121,7 @@ def check_axe(page: Page, *without: str) -> None:
         return answer["result"].get("value")
 
     run(AXE.read_text(encoding="utf-8") + "\n;0")
-    found = run(f"axe.run(document, {json.dumps(options)}).then((all) => all.violations)")
+    found = run(f"axe.run({json.dumps(within)}, {json.dumps(options)}).then((all) => all.violations)")
     debugger.detach()
     serious = [
         f"{rule['impact']} {rule['id']}: {rule['help']}\n    {node['html'][:300]}\n    {' '.join(node.get('failureSummary', '').split())[:400]}"
