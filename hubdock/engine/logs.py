@@ -83,18 +83,21 @@ class Tail:
         """Return the logs that hold something new. It costs a look at each file's size."""
         return {part: attempt for part, attempt in attempts.items() if find_size(attempt.events_path) != self.positions.get(part, 0)}
 
-    def read(self, attempts: dict[str, Attempt]) -> tuple[list[str], int]:
-        """Return (lines of output, bytes left out) since the last time, at most `WINDOW` of each log."""
+    def read(self, attempts: dict[str, Attempt], window: int = WINDOW, until: dict[str, int] | None = None) -> tuple[list[str], int]:
+        """Return (lines of output, bytes left out) since the last time, at most ``window`` bytes of each log, and none after the offsets of ``until``."""
         lines: list[tuple[float, str]] = []
         skipped = 0
         for part, attempt in attempts.items():
+            size = find_size(attempt.events_path)
+            end = size if until is None else min(size, until.get(part, 0))
             at = self.positions.get(part, 0)
-            tail = attempt.tail_offset(WINDOW)
-            if find_size(attempt.events_path) < at:  # another attempt's log
-                at = 0
-            skipped += max(0, tail - at)
-            at = max(at, tail)
-            for position, event in attempt.read_events(at):
+            at = 0 if size < at else at  # another attempt's log
+            begin = attempt.find_line(end - window) if end - at > window else at
+            skipped += begin - at
+            at = begin
+            for position, event in attempt.read_events(at) if at < end else ():
+                if position > end and until is not None:
+                    break
                 at = position
                 if event.kind is Kind.LOG:
                     lines.append((event.time, show_line(event)))

@@ -162,15 +162,15 @@ class Attempt:
 
     def tail_offset(self, size: int) -> int:
         """Return the offset of the first whole line in the last ``size`` bytes of the log."""
-        try:
-            with self.events_path.open("rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                if end <= size:
-                    return 0
-                file.seek(end - size - 1)
-                return end - size - 1 + len(file.readline())
-        except FileNotFoundError:
+        return self.find_line(self.events_path.stat().st_size - size) if self.events_path.exists() else 0
+
+    def find_line(self, offset: int) -> int:
+        """Return the offset of the first line of the log that begins at an offset or after it."""
+        if offset <= 0:
             return 0
+        with self.events_path.open("rb") as file:
+            file.seek(offset - 1)
+            return offset - 1 + len(file.readline())
 
 
 class TaskStore:

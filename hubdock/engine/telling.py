@@ -23,6 +23,7 @@ from hubdock.engine.stream import PARTS
 from hubdock.engine.tasks import Attempt
 
 LAST = 5
+PACE = 0.2  # seconds between two looks at the logs
 
 
 class Teller:
@@ -31,6 +32,7 @@ class Teller:
     def __init__(self, past: Mapping[str, Mapping[str, float]]) -> None:
         self.account = Account(past)
         self.reading = asyncio.Lock()
+        self.looked = 0.0
         self._offsets: dict[Path, int] = {}
         self._own = 0
         self._planned: object = None
@@ -73,6 +75,9 @@ class Tellers:
             past = await in_thread(read_past, self.engine.database)
             teller = self._known.setdefault(build, Teller(past))
         async with teller.reading:
+            if time.monotonic() - teller.looked < PACE and not build.done.is_set():
+                return teller.account
+            teller.looked = time.monotonic()
             grown = teller.find_grown(build)
             teller.take(build, await in_thread(teller.read, grown) if grown else [])
         return teller.account

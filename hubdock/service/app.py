@@ -21,6 +21,7 @@ from hubdock.core.errors import HubDockError
 from hubdock.drivers.process import MARK
 from hubdock.engine.config import HubDock, load_config, make_settings
 from hubdock.engine.engine import Engine
+from hubdock.engine.feed import Feeds
 from hubdock.engine.tasks import end_strays
 from hubdock.engine.telling import Tellers
 from hubdock.service import admin, api, board, choose, compare, disk, events, lock, watch
@@ -98,7 +99,7 @@ def make_app(engine: Engine, environ: dict[str, str]) -> Application:
     servers = Servers(hub, environ["JUPYTERHUB_API_TOKEN"])
     state = State(
         engine, hub, metrics, Starts(hub, engine.builds), environ["JUPYTERHUB_API_TOKEN"], prefix, f"{base_url}hub/", base_url, Collecting(engine, metrics),
-        servers, Boards(engine, servers), Offers(engine), Tellers(engine),
+        servers, Boards(engine, servers), Offers(engine), Tellers(engine), Feeds(engine),
     )
     return Application(make_routes(prefix), state=state, cookie_secret=read_cookie_secret(engine.settings.state))  # type: ignore[arg-type]
 

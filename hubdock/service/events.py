@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tornado.iostream import StreamClosedError
@@ -14,7 +15,7 @@ from tornado.web import HTTPError
 from hubdock.core.events import Phase
 from hubdock.core.stages import Stage
 from hubdock.engine.build import Build
-from hubdock.engine.logs import Tail
+from hubdock.engine.feed import Chunk
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.service.base import APIHandler, BaseHandler
 from hubdock.service.starts import Start
@@ -78,40 +79,45 @@ class EventsHandler(APIHandler):
         finally:
             keepalive.cancel()
 
-    async def _send(self, kind: str, value: Any, identifier: str = "") -> None:
-        self.write((f"id: {identifier}\n" if identifier else "") + f"event: {kind}\ndata: {json.dumps(value)}\n\n")
+    async def _send(self, kind: str, text: str, identifier: str = "") -> None:
+        self.write((f"id: {identifier}\n" if identifier else "") + f"event: {kind}\ndata: {text}\n\n")
         await self.flush()
 
     async def _send_events(self, build: Build) -> None:
         cursor = Cursor(self.request.headers.get("Last-Event-ID", ""))
         async for identifier, event in stream_events(build, cursor):
-            await self._send(str(event.kind), event.as_dict(), identifier)
-        await self._send("end", {"phase": str(build.phase)})
+            await self._send(str(event.kind), json.dumps(event.as_dict()), identifier)
+        await self._send("end", json.dumps({"phase": str(build.phase)}))
 
     async def _send_view(self, build: Build) -> None:
         """Send the account whenever it is another, and output as it comes: of a flood its newest part, and how much was left out."""
-        tail = Tail.parse(self.request.headers.get("Last-Event-ID") or self.get_query_argument("from", ""))
         start = await self.state.starts.resume(self.name, self.user_token, build) if self.user else None
+        number, missed = await self.state.feeds.join(build, self.request.headers.get("Last-Event-ID") or self.get_query_argument("from", ""))
+        await self._send_chunks([missed] if missed else [])
         before, told_at = "", 0.0
         while True:
             told = await describe_watched(self.state, build, start, launches=self.internal)
+            feed = await self.state.feeds.look(build)
+            chunks, before_it, number = feed.find_after(number), number, feed.count
+            if chunks and chunks[0].number > before_it + 1:  # a reader who is slower than the log
+                await self._send("lines", json.dumps({"lines": [], "skipped": 1}))
+            await self._send_chunks(chunks)
             shape = json.dumps({**told, "stages": [{**stage, "seconds": 0, "steps": [{**step, "seconds": 0} for step in stage["steps"]]} for stage in told["stages"]]})
-            grown = tail.find_grown(build.attempts)
-            if grown:
-                lines, skipped = await self.engine.builds.in_thread(tail.read, grown)
-                if lines or skipped:
-                    await self._send("lines", {"lines": lines, "skipped": skipped}, str(tail))
             if shape != before or time.monotonic() - told_at > TELL:
                 before, told_at = shape, time.monotonic()
-                await self._send("state", told)
+                await self._send("state", json.dumps(told))
             if build.done.is_set() and build.finished is None:
                 return  # the service ends, and the page asks the next one
             if told["over"] or (build.done.is_set() and start is None):
                 if start is not None:
                     start.entered = True
-                await self._send("end", {"phase": told["phase"]})
+                await self._send("end", json.dumps({"phase": told["phase"]}))
                 return
             await self._wait(build)
+
+    async def _send_chunks(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            await self._send("lines", chunk.text, chunk.position)
 
     async def _wait(self, build: Build) -> None:
         if build.done.is_set():

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from hubdock.core.errors import BuildError, BuildTimeout, HubDockError, LaunchError
 from hubdock.core.events import Phase
 from hubdock.core.naming import make_hash
-from hubdock.core.options import Options
+from hubdock.core.options import Options, parse_options
 from hubdock.core.stages import Stage, StageState
 from hubdock.core.text import format_seconds
 from hubdock.engine.build import Build
@@ -120,7 +120,7 @@ class Starts:
         for server in waiting:
             found = servers.get(server, {})
             active = found.get("pending") == "spawn" or found.get("ready")
-            if active and found.get("user_options") == build.assembly.options.as_dict():
+            if active and _is_same(found.get("user_options"), build.assembly.options):
                 start = self.begin(user, token, server, build.assembly.options, build, own=False)
                 start.entered = bool(found.get("ready"))  # who looks back at it does not want to be led on
                 return start
@@ -250,6 +250,14 @@ class Starts:
 
     def _path(self, user: str, build: str) -> Path:
         return self._directory / f"{build}-{make_hash(user, length=16)}.json"
+
+
+def _is_same(given: object, options: Options) -> bool:
+    """True if a server's options, as the hub keeps them, are of the same hypothesis. (A plan fills in the resources that nobody chose.)"""
+    with contextlib.suppress(HubDockError):
+        chosen = parse_options(given)
+        return (chosen.repo, chosen.ref, chosen.new_branch) == (options.repo, options.ref, options.new_branch)
+    return False
 
 
 def _read(path: Path) -> str:

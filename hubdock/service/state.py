@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubdock.engine.engine import Engine
+from hubdock.engine.feed import Feeds
 from hubdock.engine.telling import Tellers
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
@@ -35,6 +36,7 @@ class State:
     boards: Boards
     offers: Offers
     tellers: Tellers
+    feeds: Feeds
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # notebooks at a time: each takes a core
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

@@ -41,7 +41,8 @@ class WatchHandler(PageHandler):
             start.entered = True
             self.redirect(told["url"])
             return
-        await self._show(build.as_dict(), told, error.as_dict() if error else None, build.attempts, live=True)
+        feed = await self.state.feeds.look(build)  # the stream goes on from there
+        await self._show(build.as_dict(), told, error.as_dict() if error else None, build.attempts, live=True, until=dict(feed.tail.positions))
 
     async def _show_past(self, identity: str) -> None:
         described = await self.engine.read_build(identity)
@@ -52,11 +53,11 @@ class WatchHandler(PageHandler):
         told = {**account.as_dict(described["finished"] or time.time()), "url": ""}
         await self._show(described, told, described["error"], {attempt.kind: attempt for attempt in attempts})
 
-    async def _show(self, build: dict[str, Any], told: dict[str, Any], error: dict[str, Any] | None, attempts: dict[str, Attempt], *, live: bool = False) -> None:
+    async def _show(self, build: dict[str, Any], told: dict[str, Any], error: dict[str, Any] | None, attempts: dict[str, Attempt], *, live: bool = False, until: dict[str, int] | None = None) -> None:
         """Draw the page. ``live``: the service has the build in its hands; one that has not ended and is not live will soon be."""
         error = None if error and error["code"] == BuildCancelled.code else error  # which is what somebody wanted
         tail = Tail()
-        lines, skipped = await self.engine.builds.in_thread(tail.read, attempts)
+        lines, skipped = await self.engine.builds.in_thread(tail.read, dict(attempts), until=until)
         failing = find_failing_line(lines, error["message"]) if error else None
         cut = max(0, min(len(lines) - LOG_LINES, failing or len(lines)))
         self.render_page(

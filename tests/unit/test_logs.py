@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import tracemalloc
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from hubdock.core.events import Event, Kind, Phase
 from hubdock.core.plan import Part, State
+from hubdock.engine import feed
 from hubdock.engine.build import Build
+from hubdock.engine.feed import Feeds
 from hubdock.engine.logs import MAX_SHOWN, WINDOW, Tail, format_events, read_block, read_told, stream_log
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.engine.tasks import Attempt, Reporter
@@ -152,6 +155,62 @@ async def test_events_of_a_long_log_are_read_in_blocks_and_in_order(tmp_path: Pa
     assert times == sorted(times)
     middle = heard[1700][0]
     assert [event for _, event in heard[1701:]] == [event async for _, event in stream_events(build, Cursor(middle))]
+
+
+# --- the feed of all who watch ---
+
+
+class Engine:
+    """What a feed needs of an engine."""
+
+    class builds:
+        @staticmethod
+        async def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def make_feed(log: Log, monkeypatch: pytest.MonkeyPatch) -> tuple[Feeds, Build]:
+    monkeypatch.setattr(feed, "PACE", 0.0)
+    build = Build(None, "b" * 32)  # type: ignore[arg-type]
+    build.attempts["environment"] = log.attempt
+    return Feeds(Engine()), build  # type: ignore[arg-type]
+
+
+async def test_all_who_watch_get_every_line_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever they come, and wherever the page that they loaded left off."""
+    feeds, build = make_feed(log, monkeypatch)
+    log.write(line(1), line(2))
+    tail = Tail()
+    tail.read({"environment": log.attempt}, until=dict((await feeds.look(build)).tail.positions))
+    log.write(line(3))
+    number, missed = await feeds.join(build, str(tail))
+    heard = json.loads(missed.text)["lines"] if missed else []
+    fresh, whole = await feeds.join(build, "")
+    assert whole is not None and json.loads(whole.text)["lines"] == [f"[environment] environment {n}" for n in (1, 2, 3)]
+    log.write(line(4))
+    found = await feeds.look(build)
+    assert fresh == number
+    heard += [text for chunk in found.find_after(number) for text in json.loads(chunk.text)["lines"]]
+    assert heard == ["[environment] environment 3", "[environment] environment 4"]
+    assert (await feeds.join(build, found.chunks[-1].position))[1] is None
+
+
+async def test_of_a_flood_a_feed_keeps_little(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    feeds, build = make_feed(log, monkeypatch)
+    for _ in range(feed.KEPT + 5):
+        flood(log, 1)
+        found = await feeds.look(build)
+    assert len(found.chunks) == feed.KEPT and sum(len(chunk.text) for chunk in found.chunks) < 2 * feed.KEPT * feed.MOST
+    assert all(json.loads(chunk.text)["skipped"] > 900_000 for chunk in found.chunks)
+
+
+def test_reading_until_an_offset(log: Log) -> None:
+    log.write(line(1), line(2), line(3))
+    tail = Tail()
+    end = len(line(1).as_line()) * 2
+    assert tail.read({"environment": log.attempt}, until={"environment": end})[0] == ["[environment] environment 1", "[environment] environment 2"]
+    assert tail.positions == {"environment": end}
+    assert Tail().read({"environment": log.attempt}, until={}) == ([], 0)
 
 
 # --- the account that is told ---
