@@ -248,7 +248,7 @@ def test_any_status_gives_events(statuses: list[dict[str, Any]]) -> None:
     solve = Solve()
     for status in statuses:
         for kind, text in solve.feed(status):
-            assert kind in {"step", "log", "error"} and isinstance(text, str)
+            assert kind in {"step", "done", "failed", "log", "error"} and isinstance(text, str)
         assert 0 <= solve.percent <= 100
         assert all(seconds >= 0 for seconds in solve.durations.values())
 
