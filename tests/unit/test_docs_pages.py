@@ -139,7 +139,7 @@ def find_commands(path: Path) -> Iterator[list[str]]:
     """Yield the words of each call of ``hubdock`` in a page, from its name on."""
     spans = re.findall(r"`(hubdock [a-z-][^`\n]*)`", read_prose(path).replace("\n", " "))
     lines = [line for block in find_blocks(path, "") for line in block.split("\n")]
-    calls = [match[1] for line in lines if (match := re.search(r"(?:^|/|\$\()(hubdock +[a-z-].*)", line.partition(" #")[0]))]
+    calls = [match[1] for line in lines if (match := re.search(r"(?:^|(?<!helm)/|\$\()(hubdock +[a-z-].*)", line.partition(" #")[0]))]
     for call in [*spans, *calls]:
         yield re.split(r"[)|;]", call)[0].split()[1:]
 
