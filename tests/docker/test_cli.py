@@ -75,7 +75,7 @@ def test_help_names_commands_and_exit_codes() -> None:
 
 def test_plan_makes_nothing(cli: CLI, project: Project) -> None:
     plan = cli.read("plan", project.url, "main", "--new-branch", "idea")
-    assert set(plan) == {"repo", "ref", "ref_kind", "commit", "tree", "new_branch", "ready", "seconds", "parts", "notices", "source"}
+    assert set(plan) == {"repo", "ref", "ref_kind", "commit", "tree", "new_branch", "ready", "seconds", "launch_seconds", "total_seconds", "parts", "notices", "source"}
     assert (plan["commit"], plan["new_branch"], plan["ready"]) == (project.git("rev-parse", "main"), "idea", False)
     assert {part["name"]: part["state"] for part in plan["parts"]} == dict.fromkeys(("base", "environment", "image", "data"), "build")
     assert plan["source"]["subject"] == "Use digits"
