@@ -93,7 +93,7 @@ class Collector:
             inventory = self.stock.take()
             selection = self._select(inventory.items, limit)
             gone = self._remove_items(inventory, selection)
-            gone += self._remove_cache(inventory, selection, {removal.item.identity for removal, freed in gone if freed is not None})
+            gone += self._remove_cache(inventory, selection, gone)
             gone = self._try_again(inventory, selection, gone)
             rows = attempt_removal(lambda: self.records.prune(self.settings.log_max_age, {item.identity for item in selection.kept}), "old records") or 0
             report = self._report(inventory, selection, gone, dry=False, rows=rows)
@@ -132,12 +132,19 @@ class Collector:
         return gone + self._remove_data(inventory, selection)
 
     def _try_again(self, inventory: Inventory, selection: Selection, gone: list[tuple[Removal, int | None]]) -> list[tuple[Removal, int | None]]:
-        """Return the removals after those that stayed were tried once more: a full disk refuses the first, until something else has gone."""
-        stayed = [removal for removal, freed in gone if freed is None and removal.item.kind != "cache"]
+        """Return the removals after those that stayed were tried again, as long as that frees something: a full disk refuses the first, until others have gone."""
         went = [pair for pair in gone if pair[1] is not None]
-        if not stayed or not went:
-            return gone
-        return went + self._remove_items(inventory, Selection(tuple(stayed), (), selection.total, selection.budget))
+        stayed = [removal for removal, freed in gone if freed is None and removal.item.kind != "cache"]
+        more = bool(went)
+        while stayed and more:
+            again = self._remove_items(inventory, Selection(tuple(stayed), (), selection.total, selection.budget))
+            went += [pair for pair in again if pair[1] is not None]
+            more = any(freed is not None for _, freed in again)
+            stayed = [removal for removal, freed in again if freed is None]
+            went += self._remove_cache(inventory, selection, went) if more else []
+        removed = {removal.item.identity for removal, _ in went}
+        cache = [removal for removal, freed in gone if freed is None and removal.item.kind == "cache" and removal.item.identity not in removed]
+        return went + [(removal, None) for removal in (*stayed, *cache)]
 
     def _remove_data(self, inventory: Inventory, selection: Selection) -> list[tuple[Removal, int | None]]:
         chosen = [removal for removal in selection.removals if removal.item.kind == "data"]
@@ -157,21 +164,25 @@ class Collector:
         log.debug("data: %d bytes freed, %d more than their shares", freed, correction)
         return [(removal, shares.get(removal.item.identity)) for removal in chosen]
 
-    def _remove_cache(self, inventory: Inventory, selection: Selection, gone: set[Identity]) -> list[tuple[Removal, int | None]]:
-        """Choose from BuildKit's cache as it is now, and remove that."""
+    def _remove_cache(self, inventory: Inventory, selection: Selection, removed: list[tuple[Removal, int | None]]) -> list[tuple[Removal, int | None]]:
+        """Choose from BuildKit's cache as it is now, after what was removed, and remove that. What BuildKit has kept stays."""
         if not self.settings.collect_build_cache:
             return []
+        gone = {removal.item.identity for removal, freed in removed if freed is not None}
         rest = [item for item in inventory.items if item.kind != "cache" and item.identity not in gone]
         fixed = [Item(item.kind, item.key, item.size, item.used, held="stays", counts=item.counts) for item in rest]
         chosen: list[Removal] = []
+        kept: set[str] = set()
 
         def work() -> int:
             again = self._select([*fixed, *list_cache_items(disk.list_cache(), time.time())], selection.budget)
             chosen.extend(again.removals)
-            return remove_cache(removal.item for removal in chosen)
+            freed = remove_cache(removal.item for removal in chosen)
+            kept.update(record.identity for record in disk.list_cache())
+            return freed
 
         freed = attempt_removal(work, "BuildKit's cache")
-        return [(removal, removal.item.size if freed is not None else None) for removal in chosen]
+        return [(removal, None if freed is None or removal.item.key in kept else removal.item.size) for removal in chosen]
 
     def _report(self, inventory: Inventory, selection: Selection, gone: list[tuple[Removal, int | None]], *, dry: bool, rows: int = 0) -> Report:
         removed = {removal.item.identity: freed for removal, freed in gone if freed is not None}

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hubdock.core.collection import Identity, Item
+from hubdock.core.errors import OutOfSpace
 from hubdock.core.naming import make_tag
 from hubdock.engine.collect import Collector
 from hubdock.engine.database import Database
@@ -18,15 +22,20 @@ from tests.kit.engine import MIB, PrivateEngine, SmallDisk
 from tests.kit.repos import Project
 
 
+def age(builder: Builder) -> None:
+    """Make all of it two hours old."""
+    with sqlite3.connect(builder.settings.state / "hubdock.sqlite") as connection:
+        for table, column in (("uses", "used"), ("builds", "finished")):
+            connection.execute(f"UPDATE {table} SET {column} = {column} - 7200")
+
+
 def test_both_disks_are_full(engine: PrivateEngine, project: Project, small_disk: Callable[[int], SmallDisk], settings: dict[str, Any], tmp_path: Path) -> None:
     disk = small_disk(64 * MIB)
     builder = Builder(disk.path / "state-collect", **settings)
     try:
         project.write_all({**make_slow(0, 60 * MIB), "large.bin": os.urandom(4 * MIB)}).commit()
         old = builder.must(repo=project.url, ref="main")
-        with sqlite3.connect(builder.settings.state / "hubdock.sqlite") as connection:
-            for table, column in (("uses", "used"), ("builds", "finished")):
-                connection.execute(f"UPDATE {table} SET {column} = {column} - 7200")
+        age(builder)
         collector = Collector(builder.settings, Database(builder.settings.database_url), TaskStore(builder.settings.state))
         before = disk.free
         disk.fill(leave=0)
@@ -43,4 +52,31 @@ def test_both_disks_are_full(engine: PrivateEngine, project: Project, small_disk
     finally:
         engine.disk.clear()
         disk.clear()
+        builder.clean()
+
+
+def test_what_is_refused_at_first_frees_its_layers_all_the_same(engine: PrivateEngine, project: Project, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk refuses to remove images until something else is gone: then BuildKit's cache, which held the same layers, is looked at again."""
+    builder = Builder(tmp_path / "state-refused", **settings)
+    try:
+        project.write_all(make_slow(0, 60 * MIB)).commit()
+        builder.must(repo=project.url, ref="main")
+        age(builder)
+        collector = Collector(builder.settings, Database(builder.settings.database_url), TaskStore(builder.settings.state))
+        refused: set[str] = set()
+        remove = collector.remover.remove
+
+        def refuse_once(item: Item, images: dict[Identity, str]) -> int | None:
+            if item.kind in {"image", "environment"} and item.key not in refused:
+                refused.add(item.key)
+                raise OutOfSpace.on("the Docker Engine", "refused by the test")
+            return remove(item, images)
+
+        monkeypatch.setattr(collector.remover, "remove", refuse_once)
+        before = engine.disk.free
+        report = collector.collect("1M")
+        gone = {removal.item.kind for removal in report.removals}
+        assert len(refused) == 2 and {"image", "environment", "cache"} <= gone, report.as_dict()
+        assert engine.disk.free - before > 40 * MIB, report.as_dict()
+    finally:
         builder.clean()
