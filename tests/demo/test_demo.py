@@ -15,7 +15,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError
 
 ROOT = Path(__file__).parents[2]
 MINUTES = 60_000
@@ -37,6 +37,10 @@ class Demo:
     @property
     def told(self) -> str:
         return self.log.read_text()
+
+    @property
+    def hub_log(self) -> str:
+        return (self.clone / ".demo" / "hub.log").read_text(errors="replace")
 
     def wait_ready(self, timeout: float) -> Demo:
         until = time.monotonic() + timeout
@@ -127,8 +131,12 @@ def labs(demo: Demo, alice: BrowserContext) -> dict[str, Page]:
         page.fill("#ref", branch)
         page.click("#start")
     for page in pages.values():
-        page.wait_for_url(re.compile(r"/user/alice/.*/lab"), timeout=10 * MINUTES)
-        page.wait_for_selector(".jp-DirListing-item", timeout=MINUTES)
+        page.wait_for_url(re.compile(r"^http://[^/]+/user/alice/.*/lab"), timeout=10 * MINUTES)
+        page.bring_to_front()
+        try:
+            page.wait_for_selector(".jp-DirListing-item", timeout=2 * MINUTES)
+        except TimeoutError as error:
+            raise AssertionError(f"no files are shown on {page.url}: {page.inner_text('body')[:2000]}\n{demo.hub_log[-3000:]}") from error
     return pages
 
 

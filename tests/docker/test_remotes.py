@@ -163,7 +163,7 @@ def test_dvc_that_fails(patient: Hub, moody: MoodyServer, ready: Project, mood: 
     moody.moods = {f"/dvc/{ready.remote_name}": mood}
     build = patient.service("POST", "builds", {"repo": ready.url, "ref": branch}).json()["id"]
     error = patient.wait_for(lambda: patient.service("GET", f"builds/{build}").json()["error"], 60, "the fetch fails")
-    assert error["code"] in {"data_failed", "backend_unavailable"} and f"{moody.url}/dvc/{ready.remote_name}" in error["message"], error
+    assert error["code"] in {"data_failed", "data_not_found", "backend_unavailable"} and f"{moody.url}/dvc/{ready.remote_name}" in error["message"], error
     assert error["code"] == "backend_unavailable" or name in error["message"], error
 
 
@@ -179,7 +179,7 @@ def test_an_index_that_fails(docker_engine: docker.DockerClient, server: Remote,
         project.write_all({"requirements.txt": make_requirements("hubdocktiny==1.0")}).commit()
         began = time.monotonic()
         error = builder.build(repo=project.url, ref="more").error
-        assert isinstance(error, BackendError) and (error.status, error.code) == (502, "backend_unavailable"), error
+        assert isinstance(error, BackendError) and (error.status, error.code) == (502, "index_unavailable"), error
         assert "The package index does not answer as it should. Try again in a moment" in error.message and index.origin in error.message, error.message
         assert time.monotonic() - began < 60
         assert builder.plan(repo=project.url, ref="main").plan.ready
