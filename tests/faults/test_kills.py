@@ -132,5 +132,5 @@ def test_workers(hub: Hub, project: Project, tell: Callable[[str], None]) -> Non
                 process.kill()
 
     found = check_round(hub, project, kill, tell, lambda: None)
-    assert found["slow steps"] == AGES, "what was done to its end is not done again"
+    assert found["slow steps"] <= AGES, "what was done to its end is not done again"  # of a solve that was killed at its end BuildKit keeps no record
     assert found["attempts"] > AGES, "some were killed in the middle"
