@@ -62,7 +62,8 @@ def make_settings(launch: Mapping[str, Any], stock: Stock, places: Places, gpu_r
     labels, gpu = launch.get("labels") or {}, _make_gpu(resources, gpu_resource)
     cpu, memory = _least(resources.get("cpu"), stock.cpu_limit), _least(resources.get("memory"), stock.mem_limit)
     return {
-        "image": launch["image"],
+        # The image's own is the workspace, which a runtime would make in the volume: as root.
+        "image": launch["image"], "working_dir": HOME,
         "extra_labels": {**stock.labels, **{name: make_label(value) for name, value in labels.items()}},
         "extra_annotations": {**stock.annotations, **{name: make_literal(value) for name, value in labels.items()}},
         "cpu_limit": cpu, "cpu_guarantee": _reserve(stock.cpu_guarantee, cpu), "mem_limit": memory, "mem_guarantee": _reserve(stock.mem_guarantee, memory),

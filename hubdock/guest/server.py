@@ -27,9 +27,18 @@ def wait_for_workspace():
     _, status = os.waitpid(int(seed), 0)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        why = "No space left on device" if code == FULL else f"exit code {code}"
+        why = "No space left on device" if code == FULL else read_failure() or f"exit code {code}"
         print(f"hubdock: the workspace could not be prepared ({why})", file=sys.stderr, flush=True)
         os._exit(code if code > 0 else 1)
+
+
+def read_failure():
+    """Return what start.py says of the failure, empty if it could not say anything."""
+    try:
+        with open("/tmp/hubdock/failure", encoding="utf-8") as file:
+            return " ".join(file.read().split())[:1000]
+    except OSError:
+        return ""
 
 
 def serve_when_ready():

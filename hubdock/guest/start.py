@@ -86,6 +86,16 @@ def receive_document():
     return document
 
 
+def tell_failure(text):
+    """Say why there is no workspace, and leave it for server.py, whose last words reach the user."""
+    print(f"hubdock: the workspace could not be prepared: {text}", file=sys.stderr)
+    try:
+        with open(f"{SCRATCH}/failure", "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except OSError:
+        return
+
+
 def fork_workspace(document):
     """Start preparing the workspace, and return the process that does. ``document`` is None if it has to be fetched first."""
     sys.stderr.flush()
@@ -102,7 +112,7 @@ def fork_workspace(document):
         import traceback
 
         traceback.print_exc()
-        print(f"hubdock: the workspace could not be prepared: {error}", file=sys.stderr)
+        tell_failure(str(error))
         code = FULL if "No space left" in str(error) or "quota exceeded" in str(error) else 1
     finally:
         sys.stderr.flush()
