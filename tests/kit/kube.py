@@ -24,6 +24,7 @@ from tests.kube.translate import TranslatedSpawner
 c.JupyterHub.hub_ip = c.JupyterHub.hub_connect_ip = given["host"]
 c.JupyterHub.spawner_class = TranslatedSpawner
 c.TranslatedSpawner.overrides = os.path.abspath("overrides.json")
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 c.KubeSpawner.namespace = given["namespace"]
 c.KubeSpawner.storage_capacity = "1Gi"
 c.HubDockKubeSpawner.service_url_for_servers = given["url"] + "/services/hubdock/"
@@ -82,6 +83,13 @@ class KubeHub(Hub):
         found: list[dict[str, Any]] = json.loads(kubectl("get", "pods", "-n", self.namespace, "-o", "json"))["items"]
         return found
 
+    def find_pods(self, server: str) -> list[dict[str, Any]]:
+        """Return the pods of a server's name, whoever's."""
+        return [pod for pod in self.list_pods() if pod["metadata"]["annotations"].get("hubdock.server") == server]
+
+    def wait_until_gone(self, server: str, seconds: float = 20) -> None:
+        self.wait_for(lambda: not self.find_pods(server), seconds, f"no pod of {server} is left")
+
     def list_claims(self) -> list[str]:
         return sorted(claim["metadata"]["name"] for claim in json.loads(kubectl("get", "pvc", "-n", self.namespace, "-o", "json"))["items"])
 
@@ -117,7 +125,7 @@ class Pod(Server):
 
     @property
     def manifest(self) -> dict[str, Any]:
-        (found,) = [pod for pod in self.hub.list_pods() if pod["metadata"]["annotations"].get("hubdock.server") == self.name and pod["metadata"]["annotations"]["hubdock.user"] == self.user]
+        (found,) = [pod for pod in self.hub.find_pods(self.name) if pod["metadata"]["annotations"]["hubdock.user"] == self.user]
         return found
 
     def run(self, script: str, check: bool = True) -> str:

@@ -29,7 +29,7 @@ def start_and_hear(hub: KubeHub, project: Project, user: str, words: str, within
 def give_up(hub: KubeHub, user: str) -> None:
     hub.api("DELETE", f"users/{user}/servers/waits", {"remove": False})
     hub.wait_for(lambda: not hub.read_server(user, "waits").get("pending"), 20, "the start is over")
-    hub.wait_for(lambda: not hub.list_pods(), 20, "no pod is left")
+    hub.wait_until_gone("waits")
 
 
 def start_and_fail(hub: KubeHub, project: Project, user: str, words: str, within: float = SOON, **options: Any) -> str:
@@ -37,7 +37,7 @@ def start_and_fail(hub: KubeHub, project: Project, user: str, words: str, within
     hub.begin(user, "fails", {"repo": project.url, "ref": "main", **options})
     message, _ = hub.wait_for_message(user, "fails", words, within + 30)
     hub.wait_for(lambda: not hub.read_server(user, "fails").get("pending"), 20, "the start is over")
-    hub.wait_for(lambda: not hub.list_pods(), 20, "no pod is left")
+    hub.wait_until_gone("fails")
     return message
 
 
