@@ -30,7 +30,7 @@ def test_the_workspace_is_the_same(hub: KubeHub, project: Project) -> None:
     assert server.run("./run.sh; cat images/3.txt; dvc status").splitlines() == ["it runs", "image 3Data and pipelines are up to date."]
     assert server.run("git config user.name; pwd; id -u; id -g").splitlines() == ["alice", server.workspace, "1000", "100"]
     assert "Read-only" in server.run('touch $(ls -d /hubdock/data/*)/new', check=False)
-    assert server.run("ls /var/run/secrets/kubernetes.io 2>&1; env | grep _SERVICE_HOST | grep -vc ^KUBERNETES_", check=False).splitlines()[-1] == "0"
+    assert server.run("ls /var/run/secrets/kubernetes.io 2>&1; env | grep _SERVICE_HOST | grep -vc ^KUBERNETES_ || true").splitlines()[-1] == "0"
     assert server.run("test -f ~/.bashrc && echo there") == "there"
     server.run("echo more >> README.md && git commit -qam 'from the pod' && git push -q")
     assert project.git("ls-remote", project.url, "refs/heads/main").split()[0] == server.run("git rev-parse HEAD")
