@@ -59,6 +59,7 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
     """A Docker Engine that never answers: a task on it runs until it is ended."""
     silence = Silence()
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{silence.listener.getsockname()[1]}")
+    monkeypatch.setattr("hubdock.drivers.docker.TIMEOUT", 0.5)  # for this process, which asks it what a killed worker left; a worker waits on
     yield silence
     silence.close()
 
