@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.demo.server import Server
 from hubdock.core.tree import Tree
 
 WHEN = "2026-01-02T03:04:05Z"
@@ -90,3 +91,11 @@ def check_golden(name: str, text: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A git and DVC server over a directory of the test's own."""
+    server = serve(Server(tmp_path))
+    yield server
+    server.shutdown()

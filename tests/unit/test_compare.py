@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hubdock.engine.compare import Comparison, compare
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.reading import Reader
-from tests.unit.conftest import Repository, serve
+from tests.unit.conftest import Repository
 
 DVC = {".dvc/config": "[core]\nremote = r\n['remote \"r\"']\nurl = s3://bucket/x\n"}
 PIPELINE = "stages:\n  t:\n    cmd: x\n    metrics:\n    - metrics.json: {cache: false}\n    plots:\n    - loss.csv: {x: epoch, y: loss, title: Loss, cache: false}\n"
@@ -29,13 +28,6 @@ def make_out(name: str, digit: str, size: int) -> dict[str, str]:
 
 def make_files(acc: float, **more: str) -> dict[str, str | bytes]:
     return {"metrics.json": json.dumps({"acc": acc, "n": 5}), "loss.csv": f"epoch,loss\n0,{1 - acc}\n1,{0.5 - acc / 4}\n", **more}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = serve(Server(tmp_path))
-    yield server
-    server.shutdown()
 
 
 @pytest.fixture

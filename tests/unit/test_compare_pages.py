@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
 
@@ -16,19 +16,12 @@ from config.demo.server import Server, make_repository
 from hubdock.engine.config import HubDock
 from hubdock.engine.engine import Engine
 from hubdock.service.app import make_app
-from tests.unit.conftest import Repository, serve
+from tests.unit.conftest import Repository
 from tests.unit.test_notebooks import HI, HO, make_notebook
 
 TOKEN = "only-for-tests"
 HOSTILE = "<img src=x onerror=alert(1)>"
 SOURCE = "import os\nfrom model import train, load\n\nmodel = load('resnet')\ntrain(model, epochs=20)\n"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = serve(Server(tmp_path))
-    yield server
-    server.shutdown()
 
 
 @pytest.fixture

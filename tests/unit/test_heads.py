@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,9 @@ from hubdock.core.errors import RefNotFound
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers.git import Remote, list_branches
 from hubdock.drivers.heads import Heads, Tip
-from tests.unit.conftest import Repository, serve
+from tests.unit.conftest import Repository
 
 NEW_YEAR = 1_767_225_600
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = serve(Server(tmp_path))
-    yield server
-    server.shutdown()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.metrics import read_metrics
 from hubdock.engine.reading import Reader
-from tests.unit.conftest import Repository, read, serve
+from tests.unit.conftest import Repository, read
 
 PIPELINE = """
 stages:
@@ -221,13 +220,6 @@ def test_names_that_two_files_share_are_told_apart() -> None:
 
 
 # --- commits ---
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = serve(Server(tmp_path))
-    yield server
-    server.shutdown()
 
 
 def test_the_metrics_of_branches_are_read_from_git_and_remembered(server: Server, tmp_path: Path) -> None:
