@@ -128,6 +128,22 @@ class Backend(ABC):
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         """Make a volume unless it is there, and return it."""
 
+    @abstractmethod
+    def list_volumes(self, prefix: str) -> dict[str, float]:
+        """Return the volumes whose names begin so, and when each was made, in seconds since the epoch."""
+
+    @abstractmethod
+    def list_mounted(self) -> set[str]:
+        """Return the volumes that servers or programs are on which have not ended."""
+
+    @abstractmethod
+    def remove_volume(self, name: str) -> bool:
+        """Remove a volume; return whether it is gone. What something is on stays."""
+
+    @abstractmethod
+    def measure_volumes(self) -> dict[str, int]:
+        """Return the bytes in each volume, as far as they can be known."""
+
     def find_data(self, tasks: TaskStore, key: str, volume: str) -> bool:
         """True if the store's volume holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""
         latest = tasks.latest("data", key)

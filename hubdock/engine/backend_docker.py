@@ -90,3 +90,23 @@ class DockerBackend(Backend):
         from hubdock.drivers import docker
 
         return docker.ensure_volume(name, labels)
+
+    def list_volumes(self, prefix: str) -> dict[str, float]:
+        from hubdock.drivers import disk
+
+        return disk.list_volumes(prefix)
+
+    def list_mounted(self) -> set[str]:
+        from hubdock.drivers import disk
+
+        return {volume for container in disk.list_containers() if container.alive for volume in container.volumes}
+
+    def remove_volume(self, name: str) -> bool:
+        from hubdock.drivers import disk
+
+        return disk.remove_volume(name)
+
+    def measure_volumes(self) -> dict[str, int]:
+        from hubdock.drivers import disk
+
+        return disk.measure_volumes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from hubdock.core.kubeprogram import make_store_claim
@@ -55,3 +56,25 @@ class KubeBackend(RegistryImages):
         found = self.inspect_volume(name)
         assert found
         return found
+
+    def list_volumes(self, prefix: str) -> dict[str, float]:
+        claims = self.cluster.list("PersistentVolumeClaim", self.build_place.data_namespace)
+        there = [claim["metadata"] for claim in claims if claim["metadata"]["name"].startswith(prefix) and not claim["metadata"].get("deletionTimestamp")]
+        return {str(found["name"]): datetime.fromisoformat(found["creationTimestamp"]).timestamp() for found in there}
+
+    def list_mounted(self) -> set[str]:
+        pods = self.cluster.list("Pod", self.build_place.data_namespace)
+        alive = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}]
+        volumes = [volume for pod in alive for volume in pod["spec"].get("volumes") or ()]
+        return {str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if volume.get("persistentVolumeClaim")}
+
+    def remove_volume(self, name: str) -> bool:
+        """A claim that a pod mounts would be gone for good when that pod ends: it is not even asked for."""
+        if name in self.list_mounted():
+            return False
+        self.cluster.delete("PersistentVolumeClaim", self.build_place.data_namespace, name)
+        return True
+
+    def measure_volumes(self) -> dict[str, int]:
+        """Kubernetes does not say how full a volume is."""
+        return {}

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from hubdock.core.errors import HubDockError, WorkspaceInUse, WorkspaceNotFound
 from hubdock.core.naming import make_workspace_volume
 from hubdock.core.repo import RepoURL, parse_repo_url
-from hubdock.drivers import disk, git
+from hubdock.drivers import git
 from hubdock.drivers.git import Remote
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, WorkspaceRow
 from hubdock.engine.usage import HeadRow, Usage
@@ -60,6 +61,7 @@ class Workspaces:
 
     def __init__(self, settings: HubDock, database: Database, usage: Usage) -> None:
         self.settings, self.database, self.usage = settings, database, usage
+        self.backend = open_backend(settings.backend_values)
 
     def find_volume(self, user: str, server: str, repo: RepoURL, branch: str) -> str:
         """Return the volume of a hypothesis: the one it has, or the name of a new one where the last is in the trash."""
@@ -78,8 +80,8 @@ class Workspaces:
         heads = self.usage.list_heads()
         with self.database.reading() as session:
             rows = list(session.scalars(query.order_by(WorkspaceRow.used.desc())))
-        volumes = disk.list_volumes(f"{self.settings.volume_prefix}-work-")
-        busy = find_mounted()
+        volumes = self.backend.list_volumes(f"{self.settings.volume_prefix}-work-")
+        busy = self.backend.list_mounted()
         found = [self._describe(row, row.volume in volumes, row.volume in busy, heads.get((row.repo, row.branch))) for row in rows]
         if user is None:
             known = {row.volume for row in rows}
@@ -120,7 +122,7 @@ class Workspaces:
             others = session.scalars(select(WorkspaceRow).where(same, WorkspaceRow.trashed.is_(None), WorkspaceRow.volume != volume)).all()
             if row.trashed is not None and others:
                 raise WorkspaceInUse(f"{row.branch} has a newer workspace, {others[0].volume}. Delete that first; it can be restored in its turn.")
-            if volume not in disk.list_volumes(volume):
+            if volume not in self.backend.list_volumes(volume):
                 raise WorkspaceNotFound("The volume of this workspace is gone. Nothing of it can be restored.")
             row.trashed = None
 
@@ -140,7 +142,7 @@ class Workspaces:
 
     def _refuse_used(self, volume: str, starting: str = "") -> None:
         """Raise WorkspaceInUse if a container is on a volume, or one may be in a moment (``starting``)."""
-        if volume in find_mounted():
+        if volume in self.backend.list_mounted():
             raise WorkspaceInUse("A server runs on this workspace. Stop the server first.")
         if starting:
             raise WorkspaceInUse(starting)
@@ -150,7 +152,7 @@ class Workspaces:
         with self.database.reading() as session:
             row = session.get(WorkspaceRow, volume)
         over = row is not None and row.trashed is not None and time.time() - row.trashed > self.settings.workspace_retention
-        if not over or not disk.remove_volume(volume):
+        if not over or not self.backend.remove_volume(volume):
             return False
 
         def work(session: Session) -> None:
@@ -163,7 +165,7 @@ class Workspaces:
 
     def measure(self) -> None:
         """Measure every workspace, by the engine's own word. It takes the engine seconds or minutes. Raises BackendError."""
-        sizes = disk.measure_volumes()
+        sizes = self.backend.measure_volumes()
 
         def work(session: Session) -> None:
             for row in session.scalars(select(WorkspaceRow)):
@@ -187,8 +189,3 @@ class Workspaces:
 def make_address(repo: str) -> str:
     """Return an address for the identity of a repository. ssh wants a user, which is no part of that: ``git``, as everywhere."""
     return repo.replace("ssh://", "ssh://git@", 1) if repo.startswith("ssh://") else repo
-
-
-def find_mounted() -> set[str]:
-    """Return the volumes that containers are on which have not ended."""
-    return {volume for container in disk.list_containers() if container.alive for volume in container.volumes}

@@ -43,6 +43,18 @@ class Images(RegistryImages):
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         raise NotImplementedError
 
+    def list_volumes(self, prefix: str) -> dict[str, float]:
+        raise NotImplementedError
+
+    def list_mounted(self) -> set[str]:
+        raise NotImplementedError
+
+    def remove_volume(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def measure_volumes(self) -> dict[str, int]:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Running]:
