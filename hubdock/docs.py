@@ -20,6 +20,7 @@ from hubdock.cli import HELP, app
 from hubdock.cli_errors import EXPLAINED
 from hubdock.core import errors
 from hubdock.engine.config import HubDock
+from hubdock.engine.config_kube import KubeSettings
 from hubdock.service.openapi import PATHS, SCHEMAS
 from hubdock.spawner.docker import HubDockSpawner
 from hubdock.spawner.kubedefaults import DefaultKubeSpawner
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Network": ("proxies", "extra_ca_certificates"),
     "Data": ("data_mode", "dvc_remotes", "dvc_packages", "data_network"),
     "Builds": ("build_timeout", "max_parallel_builds", "max_queued_builds", "max_queued_builds_per_user", "wait_timeout", "cancel_grace"),
+    "Builds on Kubernetes": tuple(KubeSettings.class_own_traits(config=True)),
     "Disk space": (
         "disk_budget", "unused_max_age", "log_max_age", "pins", "collect_interval", "collect_build_cache", "workspace_retention",
     ),

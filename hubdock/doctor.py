@@ -60,16 +60,21 @@ def _with_state(loaded: Config, state_dir: Path | None) -> Config:
 
 def find_checks(settings: HubDock, offers_gpu: bool) -> Iterator[Check]:
     """Yield the checks of what some settings name."""
-    steps: list[tuple[str, Callable[[], Iterator[Check]]]] = [
-        ("docker engine", check_engine), ("buildx", check_buildx), ("git", check_git), ("uv", check_uv), ("state directory", lambda: check_state(settings)),
-        ("disk", lambda: check_disks(settings)), ("certificates", lambda: check_certificates(settings)),
-        ("base image", lambda: check_bases(settings, offers_gpu)),
+    engine: list[tuple[str, Callable[[], Iterator[Check]]]] = [("docker engine", check_engine), ("buildx", check_buildx)]
+    last: list[tuple[str, Callable[[], Iterator[Check]]]] = [("base image", lambda: check_bases(settings, offers_gpu))]
+    if settings.backend == "kubernetes":
+        from hubdock.doctor_kube import list_steps
+
+        engine, last = [], list_steps(settings, offers_gpu)
+    steps = [
+        *engine, ("git", check_git), ("uv", check_uv), ("state directory", lambda: check_state(settings)), ("disk", lambda: check_disks(settings)),
+        ("certificates", lambda: check_certificates(settings)), *last,
     ]  # fmt: skip
     for name, step in steps:
         try:
             yield from step()
         except HubDockError as error:
-            yield Check(name, "fail", error.message, "Mend the Docker Engine first." if isinstance(error, BackendError) and name != "docker engine" else "")
+            yield Check(name, "fail", error.message, "Mend the Docker Engine first." if engine and isinstance(error, BackendError) and name != "docker engine" else "")
         except OSError as error:
             yield Check(name, "fail", f"it can't be looked at: {error}")
 
@@ -211,7 +216,7 @@ def find_filesystem(path: Path) -> str:
 def check_disks(settings: HubDock) -> Iterator[Check]:
     """Free space where the state is, and where the engine keeps images."""
     places = {"disk of the state directory": _find_existing(Path(settings.state_dir))}
-    if os.environ.get("DOCKER_HOST", "unix://").startswith("unix://"):
+    if settings.backend == "docker" and os.environ.get("DOCKER_HOST", "unix://").startswith("unix://"):
         root = Path(str(docker.describe_engine().get("DockerRootDir") or "/var/lib/docker"))
         if root.exists():
             places["disk of the Docker Engine"] = root

@@ -15,6 +15,7 @@ CONTAINER = "program"
 MARK = "hubdock/mark"  # a label: the hash of the process that runs it
 NETWORK = "hubdock/network"  # a label for network policies: ``none`` or ``open``
 _TTL = 300
+PREPARATION = 1800  # seconds in which a node has its image at last
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def make_program_job(program: ProgramJob) -> dict[str, Any]:
         {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}},
     ]
     spec = {
-        "backoffLimit": 1, "activeDeadlineSeconds": int(program.timeout), "ttlSecondsAfterFinished": _TTL, "podReplacementPolicy": "Failed",
+        "backoffLimit": 1, "activeDeadlineSeconds": int(program.timeout) + PREPARATION, "ttlSecondsAfterFinished": _TTL, "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules}, "template": {"metadata": {"labels": program.labels}, "spec": _make_pod(program)},
     }  # fmt: skip
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _make_metadata(program), "spec": spec}

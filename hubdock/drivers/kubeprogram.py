@@ -51,15 +51,20 @@ class _Run:
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._log: PodLog | None = None
         self._said = ""
+        self._began: float | None = None
 
     def _hear(self, content: bytes) -> None:
         for line in make_lines(content.decode("utf-8", "replace").rstrip("\n"), LONGEST_LINE):
             self._tail.append(line)
             self._listen(line)
 
+    def _is_over(self) -> bool:
+        """True once it has run for longer than it may; what it waits before it runs is not its fault."""
+        return self._began is not None and time.monotonic() - self._began > self._program.timeout
+
     def follow(self, stop: threading.Event) -> JobResult:
         answered, program = time.monotonic(), self._program
-        while not stop.is_set():
+        while not (stop.is_set() or self._is_over()):
             try:
                 job = self._cluster.get("Job", program.namespace, program.name)
                 if job is None:
@@ -72,8 +77,9 @@ class _Run:
                     if self._log is not None:
                         self._log.finish()
                     end = describe_end(pod)
-                    code = 0 if state.complete else end.exit_code if end.exit_code is not None else 137
-                    return JobResult(code, end.out_of_memory, tuple(self._tail))
+                    if not state.complete and end.exit_code is None:
+                        raise BackendError(f"A program of hubdock could not run on the cluster: {self._said or end.words}. Tell an administrator.", state.reason)
+                    return JobResult(0 if state.complete else end.exit_code or 137, end.out_of_memory, tuple(self._tail))
             except BuilderUnavailable:
                 if time.monotonic() - answered > PATIENCE:
                     raise
@@ -88,6 +94,7 @@ class _Run:
                 self._said = words
                 self._listen(f"The cluster: {words}")
         elif phase and (self._log is None or self._log.pod != name):
+            self._began = time.monotonic()
             self._log = PodLog(self._cluster, self._program.namespace, str(name), CONTAINER, self._hear)
             self._log.start()
 

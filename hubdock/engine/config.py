@@ -18,14 +18,14 @@ from hubdock.core.repo import RepoPolicy, RepoURL, make_policy
 from hubdock.core.resources import Limits, Resources, parse_bytes, parse_cpu
 from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
-from hubdock.engine.backend import DOCKER
 from hubdock.engine.checks import check_settings
+from hubdock.engine.config_kube import KubeSettings
 
 DEFAULT_BASE = "quay.io/jupyter/tensorflow-notebook:2026-11-16"
 DEFAULT_GPU_BASE = "quay.io/jupyter/tensorflow-notebook:cuda-2026-11-16"
 
 
-class HubDock(Configurable):
+class HubDock(KubeSettings):
     """Settings of planning, building and data. Every value is JSON: the service is a process of its own."""
 
     state_dir = Unicode(
@@ -199,7 +199,7 @@ class HubDock(Configurable):
     @property
     def backend_values(self) -> Mapping[str, Any]:
         """What `hubdock.engine.backend.open_backend` takes, in this process and in a worker's."""
-        return DOCKER
+        return self.make_backend_values(self.state, self.max_parallel_builds, self.extra_ca_certificates)
 
     @property
     def database_url(self) -> str:
@@ -252,6 +252,7 @@ class HubDock(Configurable):
     def check(self) -> None:
         """Raise ConfigError for whatever would fail later: at startup, not at the first start of a server."""
         check_settings(self)
+        self.check_kube()
 
 
 def load_config(path: str | None) -> Config:
