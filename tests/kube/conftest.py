@@ -57,8 +57,9 @@ def shared(cluster: None, server: Server, tmp_path_factory: pytest.TempPathFacto
     settings = {
         "HubDock": {
             "allowed_hosts": [server.url], "base_image": SMALL, "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
-            "default_resources": {"memory": "512M", "cpu": 0.2},
+            "default_resources": {"memory": "512M", "cpu": 2},
         },
+        "HubDockMixin": {"http_timeout": 45},
         "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M"},
     }  # fmt: skip
     with run_kube_hub(tmp_path_factory.mktemp("hub"), settings) as running:

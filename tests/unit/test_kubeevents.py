@@ -19,7 +19,7 @@ from hubdock.core.errors import (
 )  # fmt: skip
 from hubdock.core.kubeevents import SILENCE, Stage, explain, explain_end, find_stage
 
-TAIL = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+TAIL = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."  # Kubernetes 1.34
 LIMITS = {"cpu": "4", "memory": "8589934592", "nvidia.com/gpu": "1"}
 
 
@@ -40,12 +40,16 @@ def make_event(reason: str, message: str = "") -> dict[str, Any]:
 
 
 UNPLACED: list[tuple[str, type[HubDockError], str]] = [
-    (f"0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, {TAIL}", GPUUnavailable, "1 GPU was asked for, and no node has one free. The server starts when"),
+    (f"0/1 nodes are available: 1 Insufficient nvidia.com/gpu. {TAIL}", GPUUnavailable, "1 GPU was asked for, and no node has one free. The server starts when"),
     (
         f"0/3 nodes are available: 1 node(s) had untolerated taint {{node-role.kubernetes.io/control-plane: }}, 2 Insufficient nvidia.com/gpu. {TAIL}", GPUUnavailable,
         "no node has one free. (1 node is reserved for other work (taints))",
     ),
     (f"0/1 nodes are available: 1 Insufficient cpu. {TAIL}", CapacityError, "There is no room for 4 CPU on the only node now: 1 node has too little free CPU. It starts when other servers stop; or start it with less."),
+    (
+        f"0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. {TAIL}", CapacityError,
+        "There is no room for 4 CPU and 8G of memory on the only node now: 1 node has too little free CPU, 1 node has too little free memory.",
+    ),
     (
         f"0/5 nodes are available: 2 Insufficient cpu, 3 Insufficient memory. {TAIL}", CapacityError,
         "There is no room for 4 CPU and 8G of memory on any of the 5 nodes now: 2 nodes have too little free CPU, 3 nodes have too little free memory.",
@@ -104,7 +108,10 @@ PULLS: list[tuple[str, str, type[HubDockError], bool, str]] = [
     ("ErrImagePull", 'rpc error: code = NotFound desc = failed to pull and unpack image "r/i@sha256:0": failed to resolve reference "r/i@sha256:0": r/i@sha256:0: not found', ImageGone, True, "not in the registry any more"),
     ("ImagePullBackOff", 'Back-off pulling image "r/i@sha256:0": ErrImagePull: rpc error: code = NotFound desc = r/i@sha256:0: not found', ImageGone, True, "not in the registry any more"),
     ("ErrImagePull", "failed to authorize: failed to fetch oauth token: unexpected status from GET request: 401 Unauthorized", RegistryUnavailable, True, "image_pull_secrets"),
-    ("ErrImagePull", 'failed to do request: Head "http://10.0.0.1:5000/v2/i/manifests/sha256:0": dial tcp 10.0.0.1:5000: connect: connection refused', RegistryUnavailable, False, "does not answer the node"),
+    (
+        "ErrImagePull", 'failed to pull and unpack image "10.89.0.1:1/x/gone:1": failed to resolve reference "10.89.0.1:1/x/gone:1": failed to do request: '
+        'Head "https://10.89.0.1:1/v2/x/gone/manifests/1": dial tcp 10.89.0.1:1: connect: connection refused', RegistryUnavailable, False, "does not answer the node",
+    ),
     ("ErrImagePull", "failed to copy: write /var/lib/containerd/x: no space left on device", OutOfSpace, False, "no disk space left for the image"),
     ("InvalidImageName", 'Failed to apply default image tag "R:": couldn\'t parse image name', ImageGone, True, "not in the registry"),
     ("CreateContainerConfigError", "container has runAsNonRoot and image has non-numeric user (jovyan), cannot verify user is non-root", LaunchError, True, "The node n1 can't start the server: container has runAsNonRoot"),
