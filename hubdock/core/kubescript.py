@@ -13,7 +13,7 @@ OUT_OF_MEMORY = 137
 SCRIPT = r"""
 set -u
 work=/tmp/hubdock
-mkdir -p $work
+mkdir -p $work/nothing
 printf '%s' "$HUBDOCK_DOCKERFILE" >$work/Dockerfile
 printf '%s' "$HUBDOCK_CONFIG" >$work/buildkitd.toml
 BUILDKIT_HOST="unix://$XDG_RUNTIME_DIR/buildkit/buildkitd.sock"
@@ -42,7 +42,7 @@ for name in $HUBDOCK_ARGS; do
   set -- "$@" --opt "build-arg:$name=$value"
 done
 {
-  buildctl build --progress rawjson --frontend dockerfile.v0 --local dockerfile=$work --metadata-file $work/metadata "$@" 2>&1
+  buildctl build --progress rawjson --frontend dockerfile.v0 --local dockerfile=$work --local context=$work/nothing --metadata-file $work/metadata "$@" 2>&1
   echo $? >$work/code
 } | tee $work/progress &
 wait $!

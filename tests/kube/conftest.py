@@ -11,7 +11,8 @@ import pytest
 from config.demo.server import Server
 from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
-from tests.kit.kube import HOST, KubeHub, require_cluster, run_kube_hub
+from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
+from tests.kit.kubebuild import KubeBuilder, Namespace, find_registry
 from tests.kit.repos import Project
 
 SMALL = "hubdock-small-base:latest"
@@ -72,3 +73,24 @@ def hub(shared: KubeHub) -> Iterator[KubeHub]:
     shared.override()
     yield shared
     shared.override()
+
+
+@pytest.fixture(scope="session")
+def registry(cluster: None) -> str:
+    """The cluster's registry."""
+    return find_registry()
+
+
+@pytest.fixture(scope="module")
+def namespace(registry: str) -> Iterator[Namespace]:
+    """A namespace for the builds of one file of tests."""
+    with new_namespace("privileged") as name:
+        yield Namespace(registry, name)
+
+
+@pytest.fixture
+def builder(namespace: Namespace, server: Server, tmp_path: Path) -> Iterator[KubeBuilder]:
+    """An engine that builds in it."""
+    made = namespace.make_builder(tmp_path / "state-kube", allowed_hosts=[server.url])
+    yield made
+    made.clean()

@@ -1,0 +1,97 @@
+"""The engine on a real cluster: builds in a namespace of its own, images in the cluster's registry."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdock.drivers.kube import Cluster
+from hubdock.drivers.oci import Registry
+from tests.kit.builder import Builder
+from tests.kit.hub import find_base
+
+BASE = "hubdock-base:latest"  # in the registry, whatever it is called here
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.1) -> Any:
+    """Return what a condition returns once it is true."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(every)
+    return found
+
+
+class Namespace:
+    """A namespace for builds, and what is in it."""
+
+    def __init__(self, registry: str, name: str) -> None:
+        self.registry, self.name, self.cluster = registry, name, Cluster()
+
+    def jobs(self, kind: str = "environment") -> list[dict[str, Any]]:
+        """Return the Jobs of a kind, ended ones too."""
+        return self.cluster.list("Job", self.name, f"hubdock/kind={kind}")
+
+    def pods(self, kind: str = "environment") -> list[dict[str, Any]]:
+        return self.cluster.list("Pod", self.name, f"hubdock/kind={kind}")
+
+    def running(self, kind: str = "environment") -> list[dict[str, Any]]:
+        return [pod for pod in self.pods(kind) if pod["status"].get("phase") == "Running"]
+
+    def make_builder(self, state: Path, **settings: Any) -> KubeBuilder:
+        """Return an engine that builds here."""
+        values = {
+            "backend": "kubernetes", "registry": f"{self.registry}/{self.name}", "insecure_registries": [self.registry], "kube_namespace": self.name, "kube_data_namespace": self.name,
+            "kube_buildkit_image": f"{self.registry}/buildkit:rootless", "base_image": f"{self.registry}/{BASE}", "kube_cache_size": "10G",
+            "kube_build_resources": {}, "smoke_test": False, **settings,
+        }  # fmt: skip
+        return KubeBuilder(state, **values)
+
+
+class KubeBuilder(Builder):
+    """One engine over one state directory."""
+
+    @property
+    def images(self) -> Registry:
+        """The cluster's registry."""
+        return Registry(self.settings.registry.partition("/")[0], insecure=tuple(self.settings.insecure_registries))
+
+    @property
+    def prefix(self) -> str:
+        """The path of this namespace's images in it."""
+        return str(self.settings.registry.partition("/")[2])
+
+    def forget_images(self) -> None:
+        """Remove everything that was made of any key from the registry: what is planned next is to be built."""
+        images = self.images
+        for kind in ("image", "environment"):
+            for path in (self.settings.state / "tasks" / kind).glob("*"):
+                digest = images.find_digest(f"{self.prefix}/{kind}", path.name)
+                if digest:
+                    images.delete_manifest(f"{self.prefix}/{kind}", digest)
+
+    def clean(self) -> None:
+        with contextlib.suppress(Exception):
+            self.forget_images()
+
+
+def find_registry() -> str:
+    """Return the cluster's registry, with the base image and BuildKit's in it. Skips where one can't be brought there."""
+    host = os.environ["HUBDOCK_TEST_REGISTRY"]
+    registry = Registry(host, insecure=[host])
+    if not registry.find_digest("buildkit", "rootless"):
+        pytest.skip(f"the registry {host} has no buildkit:rootless: `kube-up --images` makes it")
+    if not registry.find_digest(*BASE.split(":")):
+        local = f"127.0.0.1:{host.rpartition(':')[2]}/{BASE}"  # a registry of this machine is one that Docker asks by plain HTTP
+        for words in (["tag", find_base(), local], ["push", "-q", local], ["rmi", local]):
+            done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=900, check=False)
+            if done.returncode:
+                pytest.skip(f"the base image can't be brought into the cluster's registry: {done.stderr}")
+    return host
