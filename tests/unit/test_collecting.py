@@ -51,13 +51,6 @@ def make(engine: Any) -> Collecting:
     return Collecting(engine, metrics)
 
 
-async def run_for(collecting: Collecting, seconds: float) -> None:
-    task = asyncio.create_task(collecting.run())
-    await asyncio.sleep(seconds)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_the_clock_goes_on_whatever_happens() -> None:
     engine = Engine(0.01, BackendError("away"), CapacityError("busy"), RuntimeError("a fault"), None)
     collecting = make(engine)
