@@ -21,7 +21,7 @@ ACCESS = f"access:services!service={SERVICE}"
 SPAWNERS = ("Spawner", "DockerSpawner", "HubDockSpawner", "HubDockMixin")
 PASSED = (
     "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "HOME", "SSL_CERT_FILE", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR",
-    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT",
 )  # fmt: skip
 
 
@@ -39,8 +39,9 @@ def configure(c: Any, *, port: int = 9000) -> HubDock:
         "command": [sys.executable, "-m", "hubdock.service", "--config", str(config_file)],
         "environment": {name: os.environ[name] for name in PASSED if name in os.environ},
     }  # fmt: skip
-    prefix = _wire(c, service, "hubdock")
-    _reach_hub(c, settings.state)
+    prefix = _wire(c, service, "hubdock" if settings.backend == "docker" else "hubdock-kubernetes")
+    if settings.backend == "docker":
+        _reach_hub(c, settings.state)
     spawner = c.HubDockMixin
     spawner.setdefault("service_url", f"http://127.0.0.1:{port}{prefix}services/{SERVICE}/")
     spawner.setdefault("service_token_file", str(token_file))

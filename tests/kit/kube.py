@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from tests.kit.hub import Hub, Server, find_port, find_proxy
+from tests.kit.kubebuild import Namespace, find_registry
 
 HOST = os.environ.get("HUBDOCK_TEST_KUBE_HOST", "10.89.0.1")  # this machine, as pods reach it
 
 MORE = """
 from hubdock.spawner.kubernetes import HubDockKubeSpawner
-from tests.kube.translate import TranslatedSpawner
+from tests.kit.overriding import OverridingSpawner
 c.JupyterHub.hub_ip = c.JupyterHub.hub_connect_ip = given["host"]
-c.JupyterHub.spawner_class = TranslatedSpawner
-c.TranslatedSpawner.overrides = os.path.abspath("overrides.json")
+c.JupyterHub.spawner_class = OverridingSpawner
+c.OverridingSpawner.overrides = os.path.abspath("overrides.json")
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 c.KubeSpawner.namespace = given["namespace"]
 c.KubeSpawner.storage_capacity = "1Gi"
@@ -62,11 +63,12 @@ def new_namespace(level: str = "restricted") -> Iterator[str]:
 
 
 class KubeHub(Hub):
-    """A hub on the host, where pods reach it. Its service makes images as ever."""
+    """A hub on the host, where pods reach it. Servers are pods of one namespace, builds are Jobs of another, images are in the cluster's registry."""
 
-    def __init__(self, directory: Path, settings: dict[str, dict[str, Any]], namespace: str, **more: Any) -> None:
-        super().__init__(directory, settings, more=MORE + more.pop("more", ""), **more)
-        self.namespace = namespace
+    def __init__(self, directory: Path, settings: dict[str, dict[str, Any]], namespace: str, builds: Namespace, **more: Any) -> None:
+        engine = builds.make_settings(kube_data_namespace=namespace, kube_data_size="1G")
+        super().__init__(directory, {**settings, "HubDock": {**engine, **settings.get("HubDock", {})}}, more=MORE + more.pop("more", ""), **more)
+        self.namespace, self.builds = namespace, builds
         self.url = f"http://{HOST}:{find_port(HOST)}"
         self.ports = {**self.ports, "hub_port": find_port(HOST), "host": HOST, "namespace": namespace}
         self.override()
@@ -141,8 +143,9 @@ def run_kube_hub(directory: Path, settings: dict[str, dict[str, Any]], **more: A
     """Hold a running hub, and take away what it made."""
     if find_proxy() is None:
         pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    with new_namespace() as namespace:
-        running = KubeHub(directory, settings, namespace, **more)
+    registry = find_registry()
+    with new_namespace() as namespace, new_namespace("privileged") as builds:
+        running = KubeHub(directory, settings, namespace, Namespace(registry, builds), **more)
         try:
             yield running.start()  # type: ignore[misc]
         finally:

@@ -15,9 +15,8 @@ import pytest
 from hubdock.drivers.kube import Cluster
 from hubdock.drivers.oci import Registry
 from tests.kit.builder import Builder
-from tests.kit.hub import find_base
 
-BASE = "hubdock-base:latest"  # in the registry, whatever it is called here
+BASE = "hubdock-small-base:latest"
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.1) -> Any:
@@ -45,14 +44,17 @@ class Namespace:
     def running(self, kind: str = "environment") -> list[dict[str, Any]]:
         return [pod for pod in self.pods(kind) if pod["status"].get("phase") == "Running"]
 
-    def make_builder(self, state: Path, **settings: Any) -> KubeBuilder:
-        """Return an engine that builds here."""
-        values = {
+    def make_settings(self, **settings: Any) -> dict[str, Any]:
+        """Return the settings of a hubdock that builds here."""
+        return {
             "backend": "kubernetes", "registry": f"{self.registry}/{self.name}", "insecure_registries": [self.registry], "kube_namespace": self.name, "kube_data_namespace": self.name,
             "kube_buildkit_image": f"{self.registry}/buildkit:rootless", "base_image": f"{self.registry}/{BASE}", "kube_cache_size": "10G",
             "kube_build_resources": {}, "smoke_test": False, **settings,
         }  # fmt: skip
-        return KubeBuilder(state, **values)
+
+    def make_builder(self, state: Path, **settings: Any) -> KubeBuilder:
+        """Return an engine that builds here."""
+        return KubeBuilder(state, **self.make_settings(**settings))
 
 
 class KubeBuilder(Builder):
@@ -90,7 +92,7 @@ def find_registry() -> str:
         pytest.skip(f"the registry {host} has no buildkit:rootless: `kube-up --images` makes it")
     if not registry.find_digest(*BASE.split(":")):
         local = f"127.0.0.1:{host.rpartition(':')[2]}/{BASE}"  # a registry of this machine is one that Docker asks by plain HTTP
-        for words in (["tag", find_base(), local], ["push", "-q", local], ["rmi", local]):
+        for words in (["tag", BASE, local], ["push", "-q", local], ["rmi", local]):
             done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=900, check=False)
             if done.returncode:
                 pytest.skip(f"the base image can't be brought into the cluster's registry: {done.stderr}")

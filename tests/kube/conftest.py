@@ -12,10 +12,8 @@ from config.demo.server import Server
 from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
 from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
-from tests.kit.kubebuild import KubeBuilder, Namespace, find_registry
+from tests.kit.kubebuild import BASE, KubeBuilder, Namespace, find_registry
 from tests.kit.repos import Project
-
-SMALL = "hubdock-small-base:latest"
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +23,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> None:
     try:
         engine = docker.from_env()
         source = engine.images.get(find_base())
-        small = [image for image in engine.images.list(SMALL) if image.attrs["Created"] > source.attrs["Created"]]
+        small = [image for image in engine.images.list(BASE) if image.attrs["Created"] > source.attrs["Created"]]
         if not small:
-            import_small(find_base(), SMALL, tmp_path_factory.mktemp("base"))
+            import_small(find_base(), BASE, tmp_path_factory.mktemp("base"))
     except (docker.errors.DockerException, NotHere) as error:
         pytest.skip(f"the base image {find_base()} can't be had: {error}")
 
@@ -57,7 +55,7 @@ def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
 def shared(cluster: None, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeHub]:
     settings = {
         "HubDock": {
-            "allowed_hosts": [server.url], "base_image": SMALL, "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
+            "allowed_hosts": [server.url], "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
             "default_resources": {"memory": "512M", "cpu": 2},
         },
         "HubDockMixin": {"http_timeout": 45},
