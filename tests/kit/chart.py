@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kit.kube import wait_for_making
+
 ROOT = Path(__file__).parent.parent.parent
 CHART = ROOT / "helm/hubdock"
 RELEASE, NAMESPACE = "hubdock", "jupyterhub"
@@ -59,6 +61,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def require_helm() -> str:
+    wait_for_making()
     found = shutil.which("helm")
     if found is None:
         pytest.skip("helm is not on PATH")
