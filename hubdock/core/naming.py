@@ -67,6 +67,11 @@ def make_tag(kind: str, key: str) -> str:
     return f"hubdock/{kind}:{key}"
 
 
+def make_untried(tag: str) -> str:
+    """Return what an image is called until it was tried: nobody looks for it by this name."""
+    return f"{tag}-untried"
+
+
 def make_scope_name(scope: str) -> str:
     """Return the name of a trust scope as it is used in cache ids and directories: ``public``, or a hash that does not tell what it hides."""
     return make_hash(scope, length=24) if scope else "public"

@@ -45,7 +45,8 @@ class KubeSolver:
 
     def __init__(self, cluster: Cluster, registry: Registry, place: BuildPlace, request: BuildRequest, target: Reference, listen: Listener) -> None:
         self.cluster, self.registry, self.place, self.request, self.target, self.listen = cluster, registry, place, request, target, listen
-        kind, _, self.key = request.tag.rpartition("/")[2].partition(":")
+        kind, _, tag = request.tag.rpartition("/")[2].partition(":")
+        self.key = tag.partition("-")[0]
         self.kind, self.name = kind, objects.make_job_name(kind, self.key, request.variant)
         self._cancelled = threading.Event()
         self._said = ""

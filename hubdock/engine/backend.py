@@ -51,6 +51,9 @@ class Backend(ABC):
     place: str
     """What it is called in messages, with its article and at the beginning of a sentence."""
 
+    tries_apart = False
+    """True where an environment is tried by a program that runs in it, before it gets its name, and not by a stage of its solve."""
+
     @abstractmethod
     def list_checks(self) -> Mapping[str, Callable[[], object]]:
         """Return by name what asks each thing that it stands on for a sign of life: it raises BackendError where there is none."""

@@ -21,6 +21,7 @@ class KubeBackend(RegistryImages):
     """The cluster that the environment names, and the registry of the settings. ``values`` are those of `RegistryImages` and of `BuildPlace`."""
 
     place = "The cluster"
+    tries_apart = True
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(values)

@@ -25,7 +25,8 @@ from hubdock.drivers.oci_auth import Logins
 from hubdock.engine.append import append_image
 from hubdock.engine.backend import Backend
 
-_OWN = re.compile(r"hubdock/([a-z]+):([0-9a-f]{64})")
+_OWN = re.compile(r"hubdock/([a-z]+):([0-9a-f]{64}(?:-untried)?)")
+_KEY = re.compile(r"[0-9a-f]{64}")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _REMEMBERED = 512
 
@@ -137,7 +138,7 @@ class RegistryImages(Backend):
     def list_keys(self, kind: str) -> list[str]:
         """Return the keys of a kind that have an image in the hub's own place."""
         repository = self.locate(make_tag(kind, "0" * 64)).repository
-        return [tag for tag in self.open_registry(self.own.host).list_tags(repository) if _OWN.fullmatch(make_tag(kind, tag))]
+        return [tag for tag in self.open_registry(self.own.host).list_tags(repository) if _KEY.fullmatch(tag)]
 
     def remove_image(self, tag: str) -> bool:
         """Remove the image of a local name, and other names of the same image; return whether there was one."""

@@ -9,22 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hubdock.core.dockerfile import GID, UID, render_environment
+from hubdock.core.dockerfile import CONDA_PYTHON, GID, UID, render_environment
 from hubdock.core.errors import BuildError, IndexUnavailable, PackageFailed, SmokeTestFailed, UnsatisfiableError
 from hubdock.core.events import Phase
-from hubdock.core.naming import make_hash
+from hubdock.core.naming import make_hash, make_untried
 from hubdock.core.tree import TreeEntry
 from hubdock.drivers.context import Context, add_tree
+from hubdock.drivers.job import Job, make_image_gone
 from hubdock.drivers.mirror import Mirror
 from hubdock.drivers.secrets import read_secret
 from hubdock.drivers.solve import BuildRequest, StepFailed
 from hubdock.engine.work import GUEST, Work, make_remote
 from hubdock.guest.install import BUILD_FAILED, INDEX_FAILED, LOCK_FAILED, NEEDS_SOURCE, REPLACES, UNSATISFIABLE
+from hubdock.guest.smoke import DEADLINE as SMOKE_DEADLINE
 from hubdock.guest.smoke import FAILED as SMOKE_FAILED
+
+_TRIAL = "/hubdock-trial"
+_PATIENCE = 60.0  # seconds for a trial beside its own deadline
 
 
 def run(work: Work) -> None:
-    """Build, and try Jupyter and a kernel in the same solve: what does not work never becomes an image."""
+    """Build, and try Jupyter and a kernel, in the same solve or in a pod of the result: what does not work never has the key's name."""
     spec = work.spec
     mirror = Mirror(Path(spec["state"]), make_remote(spec["remote"]), spec["max_size"])
     if spec["files"]:
@@ -35,6 +40,29 @@ def run(work: Work) -> None:
         _solve(work, mirror, from_source=True)
     else:
         _solve_wheels(work, mirror)
+    if _is_tried_apart(work):
+        _try(work)
+
+
+def _is_tried_apart(work: Work) -> bool:
+    return bool(work.spec["smoke"]) and work.backend.tries_apart
+
+
+def _try(work: Work) -> None:
+    """Run the trial in what was made, and give it its name."""
+    spec = work.spec
+    untried = make_untried(spec["tag"])
+    found = work.backend.inspect_image(untried)
+    if found is None:
+        raise make_image_gone(untried)
+    work.phase(Phase.BUILDING, "a trial of Jupyter and a kernel")
+    files = {f"{_TRIAL}/{name}": (GUEST / name).read_bytes() for name in ("smoke.py", "server.py")}
+    job = Job(found["Id"], [CONDA_PYTHON, f"{_TRIAL}/smoke.py"], entrypoint=[], files=files, timeout=SMOKE_DEADLINE + _PATIENCE)
+    result = work.backend.run_job(job, work.log, work.stop)
+    work.check()
+    if result.code:
+        raise _name_smoke(spec, result.tail)
+    work.backend.tag_image(found["Id"], spec["tag"])
 
 
 def _solve_wheels(work: Work, mirror: Mirror) -> None:
@@ -59,11 +87,12 @@ def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
     spec = work.spec
     dockerfile = render_environment(
         work.backend.name_image(spec["base"]), user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
-        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"], smoke=spec["smoke"], env=spec["env"],
+        cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"],
+        smoke=spec["smoke"] and not _is_tried_apart(work), env=spec["env"],
         labels=spec["labels"],
     )  # fmt: skip
     request = BuildRequest(
-        spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
+        make_untried(spec["tag"]) if _is_tried_apart(work) else spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
         past=spec["past"], timeout=spec["timeout"], scope=spec["scope"], variant=_name_variant(spec, from_source),
         onward=frozenset() if from_source else frozenset({REPLACES, *([NEEDS_SOURCE] if spec["may_build"] else [])}),
     )  # fmt: skip

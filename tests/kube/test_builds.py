@@ -16,15 +16,15 @@ import pytest
 
 from config.demo.server import Server
 from hubdock.core.asker import LOCAL
-from hubdock.core.errors import BuildCancelled, BuildError
+from hubdock.core.errors import BuildCancelled, BuildError, SmokeTestFailed
 from hubdock.core.events import Kind, Phase
-from hubdock.core.kubeobjects import KEY
+from hubdock.core.kubeobjects import COMPONENT, KEY
 from hubdock.core.options import parse_options
 from hubdock.core.plan import State
 from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
 from tests.kit.builder import Builder
-from tests.kit.kube import kubectl
+from tests.kit.kube import kubectl, new_namespace
 from tests.kit.kubebuild import KubeBuilder, Namespace, wait_until
 from tests.kit.repos import Project, make_requirements
 
@@ -43,7 +43,8 @@ def in_background(builder: KubeBuilder, **options: Any) -> Callable[[], Build]:
     return lambda: future.result(300)
 
 
-def test_a_build(builder: KubeBuilder, namespace: Namespace, project: Project) -> None:
+def test_a_build(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
+    builder = namespace.make_builder(tmp_path / "state-kube", allowed_hosts=[server.url], smoke_test=True)
     project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0"), "README.md": "one"}).commit("one")
     build = builder.must(repo=project.url, ref="main")
     environment, image = name_inputs(build)
@@ -58,6 +59,7 @@ def test_a_build(builder: KubeBuilder, namespace: Namespace, project: Project) -
     phases = [event.phase for event in events if event.kind is Kind.PHASE]
     assert phases[-1] is Phase.READY and Phase.BUILDING in phases
     assert any("tabulate" in event.message for event in events if event.kind is Kind.LOG), "what uv says is in the log"
+    assert any("Jupyter serves, a kernel answers" in event.message for event in events if event.kind is Kind.LOG), "it was tried"
     assert builder.images.list_tags(f"{builder.prefix}/context") == [], "what only the build needed is gone"
 
     project.write_all({"README.md": "two"}).commit("two")
@@ -93,11 +95,40 @@ def test_the_image_runs(builder: KubeBuilder, namespace: Namespace, project: Pro
     assert kubectl("logs", "tried", "-n", namespace.name).split() == ["1000", "0.9.0", "print(1)jovyan"]
 
 
-def test_the_smoke_test_ends_a_build(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
-    builder = namespace.make_builder(tmp_path / "state-smoke", allowed_hosts=[server.url], smoke_test=True)
-    project.write_all({"requirements.txt": make_requirements("ipykernel==6.0.0", "tornado==6.1", "jupyter-client==6.1.12")}).commit("bad")
-    build = builder.build(repo=project.url, ref="main")
-    assert isinstance(build.error, BuildError), build.error
+def test_an_environment_is_tried_as_a_pod(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
+    """Under the standard *restricted*. What does not work never has the key's name, and who asks again is told without another build."""
+    builder = namespace.make_builder(tmp_path / "state-tried", allowed_hosts=[server.url], smoke_test=True)
+    broken = {"broken/pyproject.toml": BROKEN, "broken/comm/__init__.py": "raise SystemExit('no kernel with this')\n"}
+    project.write_all({"requirements.txt": make_requirements("./broken"), **broken}).commit("broken")
+    ended = in_background(builder, repo=project.url, ref="main")
+    pod = wait_until(lambda: find_trials(namespace), 180)[0]
+    with new_namespace() as restricted:
+        bare = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial", "namespace": restricted}, "spec": pod["spec"]}
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(bare))
+    build = ended()
+    assert isinstance(build.error, SmokeTestFailed) and "Jupyter does not work" in build.error.message, build.error
+    assert build.assembly.environment and not builder.images.find_digest(f"{builder.prefix}/environment", build.assembly.environment.key)
+    jobs = [job["metadata"]["uid"] for job in namespace.jobs()]
+    again = builder.build(repo=project.url, ref="main")
+    assert isinstance(again.error, SmokeTestFailed) and [job["metadata"]["uid"] for job in namespace.jobs()] == jobs
+    assert not [kind for kind in ("Job", "Secret") if namespace.cluster.list(kind, namespace.name, f"{COMPONENT}=program")]
+
+
+def find_trials(namespace: Namespace) -> list[dict[str, Any]]:
+    pods = namespace.cluster.list("Pod", namespace.name, f"{COMPONENT}=program")
+    return [pod for pod in pods if "smoke.py" in " ".join(pod["spec"]["containers"][0]["command"])]
+
+
+BROKEN = """
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "comm"
+version = "99.0"
+[tool.setuptools]
+packages = ["comm"]
+"""
 
 
 def test_a_requirement_that_fails_is_tried_once(builder: KubeBuilder, namespace: Namespace, project: Project) -> None:
