@@ -29,7 +29,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY hubdock/__init__.py /src/hubdock/
 RUN --mount=type=cache,id=hubdock-pip,target=/tmp/pip --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
     if [ -s /run/secrets/certificates ]; then export PIP_CERT=/run/secrets/certificates; fi \
- && /opt/pip/bin/pip --python /opt/hubdock/bin/python install --quiet --cache-dir /tmp/pip "/src[kubernetes]" psycopg2-binary "${JUPYTERHUB}"
+ && /opt/pip/bin/pip --python /opt/hubdock/bin/python install --quiet --cache-dir /tmp/pip "/src[kubernetes,postgresql]" psycopg2-binary "${JUPYTERHUB}"
 
 FROM packages AS wheel
 COPY hubdock /src/hubdock

@@ -39,7 +39,7 @@ class Builds:
 
     def __init__(self, settings: HubDock, database: Database, tasks: TaskStore, planner: Planner) -> None:
         self.settings, self.database, self.planner = settings, database, planner
-        self.closing = False
+        self.closing, self.home = False, settings.identity
         self.remotes = RemoteThreads()
         self.by_id: dict[str, Build] = {}
         self.active: dict[str, Build] = {}
@@ -163,7 +163,7 @@ class Builds:
         """Write down how a build is. The lock keeps an older state from being written over a newer one."""
         async with build.writing:
             with contextlib.suppress(HubDockError):
-                await self.in_thread(self.database.write_build, make_row(build))
+                await self.in_thread(self.database.write_build, make_row(build, self.home))
 
     def _fail(self, build: Build, error: HubDockError) -> None:
         build.finished, build.error = time.time(), error
@@ -184,7 +184,7 @@ class Builds:
             await self._remember_epoch(build.assembly)
             return
         build.tell(Phase.BUILDING)
-        await self.in_thread(self.database.write_build, make_row(build))
+        await self.in_thread(self.database.write_build, make_row(build, self.home))
         await self.prepare_base(build)
         # The first failure ends the waiting, not the other tasks: their results are kept.
         await asyncio.gather(self._history(build), self._data(build), self._image(build))

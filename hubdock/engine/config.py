@@ -20,6 +20,7 @@ from hubdock.drivers.git import Credential
 from hubdock.drivers.secrets import read_secret
 from hubdock.engine.checks import check_settings
 from hubdock.engine.config_kube import KubeSettings
+from hubdock.engine.identity import find_identity
 
 DEFAULT_BASE = "quay.io/jupyter/tensorflow-notebook:2026-11-16"
 DEFAULT_GPU_BASE = "quay.io/jupyter/tensorflow-notebook:cuda-2026-11-16"
@@ -32,7 +33,11 @@ class HubDock(KubeSettings):
         help="""Directory of everything that hubdock remembers: database, logs, copies of repositories. It must be on a local disk, and only
         hubdock's user may read it. Example: ``/srv/hubdock``. Default: the user's data directory."""
     ).tag(config=True)
-    db_url = Unicode("", help="""SQLAlchemy URL of the database. Default: an SQLite file in `state_dir`.""").tag(config=True)
+    db_url = Unicode(
+        "",
+        help="""SQLAlchemy URL of the database: SQLite, or PostgreSQL (``pip install 'hubdock[postgresql]'``), which several hubdocks may share. Example:
+        ``postgresql://hubdock@db.example.org/hubdock``; its password can be in libpq's ``PGPASSFILE``. Default: an SQLite file in `state_dir`.""",
+    ).tag(config=True)
 
     allowed_hosts = List(
         Unicode(),
@@ -197,9 +202,14 @@ class HubDock(KubeSettings):
         return path
 
     @property
+    def identity(self) -> str:
+        """The name of this hubdock among those that share a database, a registry or a namespace: made once for a state directory."""
+        return find_identity(self.state)
+
+    @property
     def backend_values(self) -> Mapping[str, Any]:
         """What `hubdock.engine.backend.open_backend` takes, in this process and in a worker's."""
-        return self.make_backend_values(self.state, self.max_parallel_builds, self.extra_ca_certificates)
+        return self.make_backend_values(self.identity, self.max_parallel_builds, self.extra_ca_certificates)
 
     @property
     def database_url(self) -> str:

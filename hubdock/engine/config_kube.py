@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from traitlets import Dict, Enum, Int, List, Unicode
@@ -66,12 +64,12 @@ class KubeSettings(Configurable):
     kube_data_size = Unicode("100G", help="""Size of the data store's volume, which any number of nodes must be able to mount. Default: 100G.""").tag(config=True)
     kube_data_class = Unicode("", help="""Storage class of the data store. Default: the cluster's own default.""").tag(config=True)
 
-    def make_backend_values(self, state: Path, limit: int, certificates: str) -> Mapping[str, Any]:
+    def make_backend_values(self, owner: str, limit: int, certificates: str) -> Mapping[str, Any]:
         """Return what `hubdock.engine.backend.open_backend` takes, in this process and in a worker's."""
         if self.backend == "docker":
             return DOCKER
         return {
-            "name": "kubernetes", "namespace": self.kube_namespace, "registry": self.registry, "image": self.kube_buildkit_image, "owner": _find_owner(state),
+            "name": "kubernetes", "namespace": self.kube_namespace, "registry": self.registry, "image": self.kube_buildkit_image, "owner": owner,
             "limit": limit, "insecure_registries": list(self.insecure_registries), "spool": "", "registry_secret": self.kube_registry_secret, "registry_config": self.registry_config,
             "certificates": certificates, "cache_volumes": self.kube_cache_volumes,
             "cache_bytes": parse_bytes(self.kube_cache_size, "kube_cache_size") or 0, "storage_class": self.kube_cache_class,
@@ -87,11 +85,3 @@ class KubeSettings(Configurable):
             raise ConfigError("HubDock.registry must name a registry, host[:port][/path] in lower case, where HubDock.backend is “kubernetes”.")
         for size in (self.kube_cache_size, self.kube_data_size):
             parse_bytes(size, "size")
-
-
-def _find_owner(state: Path) -> str:
-    """Return the name of this hubdock among those that share a namespace: made once."""
-    path = state / "kube-owner"
-    if not path.exists():
-        path.write_text(secrets.token_hex(8), encoding="ascii")
-    return path.read_text(encoding="ascii")

@@ -4,25 +4,23 @@ an image exists: the engine asks the Docker Engine for that."""
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Engine, Float, Index, Integer, String, Text, create_engine, event, inspect, select, update
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy import BigInteger, Float, Index, Integer, String, Text, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from hubdock.core.errors import BackendError, ConfigError, OutOfSpace
+from hubdock.core.errors import BackendError, OutOfSpace
+from hubdock.engine.connection import is_full, is_lost_race, migrate, open_engine
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0004"
 SAMPLES = 10
-RETRIES = 2
+RETRIES = 30
 T = TypeVar("T")
-_WRITING: Any = {"writing": True}
 
 
 class Base(DeclarativeBase):
@@ -77,7 +75,7 @@ class TaskRow(Base):
 
 
 class BuildRow(Base):
-    """One build: what was asked, by whom, and how it ended. ``options``, ``users`` and ``asker`` are JSON."""
+    """One build: what was asked, by whom, and how it ended. ``options``, ``users`` and ``asker`` are JSON; ``home`` is the hubdock that has it (`HubDock.identity`)."""
 
     __tablename__ = "builds"
     __table_args__ = (Index("builds_by_time", "created"),)
@@ -94,6 +92,7 @@ class BuildRow(Base):
     asker: Mapped[str] = mapped_column(Text)
     tasks: Mapped[str] = mapped_column(Text)
     error: Mapped[str] = mapped_column(Text)
+    home: Mapped[str] = mapped_column(String(40), default="")
 
 
 class WorkspaceRow(Base):
@@ -118,7 +117,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        if "disk is full" in str(error):
+        if is_full(error):
             raise OutOfSpace.on("the hub", str(error)) from error
         raise BackendError("hubdock's database does not answer. Tell an administrator; the hub's log has the details.", str(error)) from error
 
@@ -128,13 +127,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         with translated():
-            try:
-                self.engine = _make_engine(url)
-            except (ArgumentError, ModuleNotFoundError) as error:
-                raise ConfigError("HubDock.db_url is no URL of a database, or its driver is not installed.", str(error)) from error
-            _migrate(self.engine)
+            self.engine, writing = open_engine(url)
+            migrate(self.engine)
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
-        self._writers = sessionmaker(self.engine.execution_options(**_WRITING), expire_on_commit=False)
+        self._writers = sessionmaker(writing, expire_on_commit=False)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -143,13 +139,17 @@ class Database:
             yield session
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """Return what ``work`` returns; its changes are committed. Done once more where another process wrote the same row at the same time."""
+        """Return what ``work`` returns; its changes are committed. Done again where another process wrote the same rows at the same time."""
         with translated():
-            for _ in range(RETRIES):
-                with suppress(IntegrityError), self._writers() as session, session.begin():
-                    return work(session)
-            with self._writers() as session, session.begin():
-                return work(session)
+            for left in reversed(range(RETRIES)):
+                try:
+                    with self._writers() as session, session.begin():
+                        return work(session)
+                except SQLAlchemyError as error:
+                    if not (left and is_lost_race(error)):
+                        raise
+                    time.sleep(random.uniform(0, 0.02))  # noqa: S311, not all at once again
+        raise AssertionError("unreachable")
 
     def read_source(self, repo: str, commit: str, version: str) -> str | None:
         """Return what is remembered of a commit."""
@@ -217,11 +217,16 @@ class Database:
         with self.reading() as session:
             return session.get(BuildRow, identity)
 
-    def list_builds(self, limit: int = 100, unfinished: bool = False) -> list[BuildRow]:
+    def list_builds(self, limit: int = 100) -> list[BuildRow]:
         """Return the newest builds first."""
         query = select(BuildRow).order_by(BuildRow.created.desc()).limit(limit)
-        if unfinished:
-            query = query.where(BuildRow.finished.is_(None))
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def list_left(self, home: str, limit: int = 200) -> list[BuildRow]:
+        """Return the newest builds of a hubdock that have not ended, and those of nobody's."""
+        query = select(BuildRow).where(BuildRow.finished.is_(None), or_(BuildRow.home == home, BuildRow.home == ""))
+        query = query.order_by(BuildRow.created.desc()).limit(limit)
         with self.reading() as session:
             return list(session.scalars(query))
 
@@ -239,38 +244,3 @@ class Database:
             return keys
 
         return self.write(work)
-
-
-def _make_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _configure(connection: Any, record: Any) -> None:
-            # https://sqlite.org/wal.html: readers don't wait for writers; two processes (service and CLI) may write.
-            for pragma in ("busy_timeout=15000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}")
-            connection.isolation_level = None  # the driver's own BEGIN is deferred
-
-        @event.listens_for(engine, "begin")
-        def _begin(connection: Any) -> None:
-            # A deferred transaction that reads and then writes fails at once, however long the timeout, if another wrote in between.
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
-
-    return engine
-
-
-def _migrate(engine: Engine) -> None:
-    """Bring the schema to `HEAD`. Asking costs one query; Alembic is imported only where there is something to do."""
-    if inspect(engine).has_table("alembic_version"):
-        with engine.connect() as connection:
-            if connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD:
-                return
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.execution_options(**_WRITING).begin() as connection:  # a second process that starts now waits here, and finds it done
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")

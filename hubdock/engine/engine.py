@@ -61,8 +61,8 @@ class Engine:
         return await self.builds.ensure(assembly, user, server)
 
     async def resume(self) -> int:
-        """Take up the builds that an earlier process left: their workers go on, or have ended meanwhile. Return how many."""
-        rows = await self.builds.in_thread(self.database.list_builds, 200, True)
+        """Take up the builds that an earlier process of this state directory left: their workers go on, or have ended meanwhile. Return how many."""
+        rows = await self.builds.in_thread(self.database.list_left, self.settings.identity)
         for row in rows:
             asyncio.get_running_loop().create_task(self._resume(row))
         return len(rows)

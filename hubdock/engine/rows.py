@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from hubdock.engine.build import Build, Waiter
 
 
-def make_row(build: Build) -> BuildRow:
-    """Return what is kept of a build, as it is now: who waits for it, and once it has ended everybody who did."""
+def make_row(build: Build, home: str) -> BuildRow:
+    """Return what is kept of a build of a hubdock's (`HubDock.identity`), as it is now: who waits for it, and once it has ended everybody who did."""
     a = build.assembly
     return BuildRow(
         id=build.identity, created=build.created, finished=build.finished, status=str(build.phase), repo=a.remote.repo.canonical, ref=a.options.ref,
         commit=a.ref.commit, image=a.image.key if a.image else "", options=json.dumps(a.options.as_dict()), users=json.dumps(sorted(build.waiters if build.finished is None else build.waiters | build.left)), asker=json.dumps(a.asker.as_dict()),
         tasks=json.dumps({part: [attempt.kind, attempt.key, attempt.path.name] for part, attempt in build.attempts.items()}),
-        error=json.dumps(build.error.as_dict()) if build.error else "",
+        error=json.dumps(build.error.as_dict()) if build.error else "", home=home,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,15 +16,31 @@ from alembic.script import ScriptDirectory
 
 from hubdock.core.errors import BackendError, ConfigError
 from hubdock.engine import database as module
-from hubdock.engine.database import HEAD, MIGRATIONS, Base, BuildRow, Database, TaskRow
+from hubdock.engine.connection import HEAD, MIGRATIONS
+from hubdock.engine.database import Base, BuildRow, Database, TaskRow
 from hubdock.engine.usage import HeadRow, UseRow
+from tests.kit.postgres import Postgres, run_postgres
 
 WORKSPACE = {"volume": "v", "user": "alice", "server": "s", "repo": "r", "branch": "main"}
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with run_postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is empty yet, of each kind that hubdock knows."""
+    return f"sqlite:///{tmp_path}/x.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres").make_database()
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(f"sqlite:///{tmp_path}/x.sqlite")
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
+    yield opened
+    opened.engine.dispose()
 
 
 def task(number: int, seconds: float = 1.0, kind: str = "environment", status: str = "ready", repo: str = "r") -> TaskRow:
@@ -42,11 +59,11 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [HEAD]
 
 
-def test_a_database_is_opened_again_as_it_is(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/x.sqlite"
+def test_a_database_is_opened_again_as_it_is(url: str, tmp_path: Path) -> None:
     Database(url).write_source("r", "c", "1", "text")
     assert Database(url).read_source("r", "c", "1") == "text"
-    assert sqlite3.connect(tmp_path / "x.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    if url.startswith("sqlite"):
+        assert sqlite3.connect(tmp_path / "x.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def open_database(url: str, answers: multiprocessing.Queue[str]) -> None:
@@ -57,11 +74,13 @@ def open_database(url: str, answers: multiprocessing.Queue[str]) -> None:
         answers.put(repr(error))
 
 
-def test_processes_that_open_a_new_one_at_once_wait_for_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_processes_that_open_a_new_one_at_once_wait_for_each_other(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     context = multiprocessing.get_context("fork")
     for round_ in range(3):
         answers: multiprocessing.Queue[str] = context.Queue()
-        processes = [context.Process(target=open_database, args=(f"sqlite:///{tmp_path}/{round_}.sqlite", answers)) for _ in range(4)]
+        url = f"sqlite:///{tmp_path}/{round_}.sqlite" if kind == "sqlite" else request.getfixturevalue("postgres").make_database()
+        processes = [context.Process(target=open_database, args=(url, answers)) for _ in range(4)]
         for process in processes:
             process.start()
         assert [answers.get(timeout=30) for _ in processes] == ["ok"] * 4
@@ -75,9 +94,12 @@ def test_a_wrong_address_is_the_admin_s_to_mend(url: str) -> None:
         Database(url)
 
 
-def test_a_database_that_does_not_answer(tmp_path: Path, database: Database) -> None:
+def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="does not answer"):
+        Database("postgresql://nobody@127.0.0.1:9/hubdock")
     with pytest.raises(BackendError, match="does not answer"):
         Database(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
+    database = Database(f"sqlite:///{tmp_path}/x.sqlite")
     database.engine.dispose()
     (tmp_path / "x.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(BackendError, match="does not answer"):
@@ -143,7 +165,7 @@ def test_estimates(database: Database, rows: list[TaskRow], expected: tuple[floa
 
 def test_many_at_once_neither_fail_nor_count_twice(database: Database) -> None:
     """Fifty people start one branch: the same rows are read, made and changed by all of them at the same time."""
-    others = Database(str(database.engine.url))  # as another process would: the command line beside the service
+    others = Database(database.engine.url.render_as_string(hide_password=False))  # as another process would: the command line beside the service
 
     def work(number: int) -> None:
         db = (database, others)[number % 2]
@@ -167,9 +189,9 @@ def test_the_last_task(database: Database) -> None:
     assert [row and row.id for row in found] == ["t3", "t2", None, None]
 
 
-def build(number: int, finished: float | None) -> BuildRow:
+def build(number: int, finished: float | None, home: str = "") -> BuildRow:
     return BuildRow(
-        id=f"b{number}", created=float(number), finished=finished, status="queued", repo="r", ref="main", commit="c", image="", options="{}", users="[]", asker="{}", tasks="{}", error=""
+        id=f"b{number}", created=float(number), finished=finished, status="queued", repo="r", ref="main", commit="c", image="", options="{}", users="[]", asker="{}", tasks="{}", error="", home=home
     )
 
 
@@ -178,7 +200,9 @@ def test_builds(database: Database) -> None:
         database.write_build(build(number, 1.0 if number % 2 else None))
     database.write_build(build(0, 7.0))
     assert [row.id for row in database.list_builds(3)] == ["b4", "b3", "b2"]
-    assert [row.id for row in database.list_builds(10, unfinished=True)] == ["b4", "b2"]
+    for number, home in ((6, "mine"), (8, "theirs")):
+        database.write_build(build(number, None, home))
+    assert [row.id for row in database.list_left("mine")] == ["b6", "b4", "b2"], "what others have under way is theirs"
     found = database.read_build("b0")
     assert found is not None and found.finished == 7.0
     assert database.read_build("b9") is None
