@@ -13,7 +13,7 @@ from hubdock.engine.config import HubDock
 
 # What a build takes: (group, resource, verb). The chart's Role for the builds' namespace holds exactly these.
 PERMISSIONS = (
-    *(("batch", "jobs", verb) for verb in ("get", "list", "create", "patch", "delete")), *(("", "pods", verb) for verb in ("get", "list", "delete")),
+    *(("batch", "jobs", verb) for verb in ("get", "list", "create", "patch", "delete")), *(("", "pods", verb) for verb in ("list", "delete")),
     ("", "pods/log", "get"), ("", "events", "list"), *(("", "secrets", verb) for verb in ("create", "delete")),
     *(("", "persistentvolumeclaims", verb) for verb in ("get", "create")), *(("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "patch")),
 )  # fmt: skip
