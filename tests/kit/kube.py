@@ -99,7 +99,7 @@ class KubeHub(Hub):
 
     def find_pods(self, server: str) -> list[dict[str, Any]]:
         """Return the pods of a server's name, whoever's."""
-        return [pod for pod in self.list_pods() if pod["metadata"]["annotations"].get("hubdock.server") == server]
+        return [pod for pod in self.list_pods() if pod["metadata"].get("annotations", {}).get("hubdock.server") == server]
 
     def wait_until_gone(self, server: str, seconds: float = 20) -> None:
         self.wait_for(lambda: not self.find_pods(server), seconds, f"no pod of {server} is left")

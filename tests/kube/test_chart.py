@@ -13,7 +13,7 @@ from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 import hubdock
-from hubdock.engine.config import load_config
+from hubdock.engine.config import HubDock, load_config, make_settings
 from tests.kit.chart import CHART, IMAGES, ROOT, WAYS, find, render, run_helm, write_plain
 from tests.unit.conftest import check_golden
 
@@ -151,6 +151,27 @@ def test_nobody_may_read_secrets_or_act_outside_of_namespaces(way: str, tmp_path
 def test_no_name_is_there_twice(way: str, tmp_path: Path) -> None:
     names = [(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in render(tmp_path, WAYS[way])]
     assert len(names) == len(set(names))
+
+
+def read_service_config(objects: list[dict[str, Any]], name: str, directory: Path) -> Config:
+    data = find(objects, "ConfigMap", name)["data"]
+    for file in ("config.json", "config.py"):
+        (directory / file).write_text(data[file])
+    return load_config(str(directory / "config.py"))
+
+
+def test_the_service_takes_the_values_as_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**WAYS["whole"], "config": {"HubDock": {"gpu_limit": 2, "allowed_hosts": ["git.example.org"]}}}
+    settings["service"] = {**settings["service"], "certificates": ""}  # a file that is there in the pod only
+    config = read_service_config(render(tmp_path, settings), "team", tmp_path)
+    found: HubDock = make_settings(config)
+    assert (found.backend, found.registry, found.registry_config) == ("kubernetes", "registry.test:5000/team", "/etc/hubdock/registry/config.json")
+    assert (found.kube_namespace, found.kube_data_namespace, found.volume_prefix) == ("making", "jupyterhub", "team")
+    assert (found.kube_cache_volumes, found.kube_cache_class, found.max_parallel_builds) == (4, "local", 8)
+    assert found.kube_build_pod == {"serviceAccountName": "team-build", "nodeSelector": {"disk": "ssd"}}
+    assert (found.gpu_limit, found.allowed_hosts, found.db_url) == (2, ["git.example.org"], "")
+    monkeypatch.setenv("HUBDOCK_DB_URL", "postgresql://hubdock:secret@db/hubdock")
+    assert load_config(str(tmp_path / "config.py")).HubDock.db_url == "postgresql://hubdock:secret@db/hubdock"
 
 
 def test_the_small_hub_takes_the_values_as_traits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
