@@ -8,6 +8,7 @@ from typing import Any
 
 from hubdock.core.errors import InvalidOption
 from hubdock.core.events import Event
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BuildRow, Database
 from hubdock.engine.engine import describe_end, describe_row
@@ -29,7 +30,7 @@ def describe_images(settings: HubDock) -> list[dict[str, Any]]:
     rows = database.list_builds(2000) if database else []
     used = {row.image: row for row in reversed(rows)}
     described = []
-    for image in list_made_images():
+    for image in list_made_images(open_backend(settings.backend_values)):
         row = used.get(image.key)
         described.append({**image.as_dict(), "repo": row.repo if row else "", "ref": row.ref if row else ""})
     return described

@@ -5,46 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from docker.errors import APIError, NotFound
 
 from hubdock.drivers.docker import client, translated
+from hubdock.drivers.stock import CacheRecord, Container
 
 _ID = re.compile(r"[a-z0-9]{10,64}")
 _BATCH = 50
-RUNNING = frozenset({"created", "running", "paused", "restarting"})
-
-
-@dataclass(frozen=True)
-class Container:
-    """One container of the engine, ended ones too. ``volumes`` are the named volumes it mounts."""
-
-    name: str
-    state: str
-    image_id: str
-    labels: dict[str, str]
-    volumes: tuple[str, ...]
-
-    @property
-    def alive(self) -> bool:
-        """True unless it has ended."""
-        return self.state in RUNNING
-
-
-@dataclass(frozen=True)
-class CacheRecord:
-    """One record of BuildKit's cache. ``shared``: an image holds the same layer. ``used`` is seconds since the epoch."""
-
-    identity: str
-    description: str
-    size: int
-    used: float
-    in_use: bool
-    shared: bool
-    parents: tuple[str, ...]
 
 
 def list_containers() -> list[Container]:

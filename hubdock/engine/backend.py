@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hubdock.core.tree import Tree
     from hubdock.drivers.append import Appended
     from hubdock.drivers.mirror import Mirror
+    from hubdock.drivers.stock import CacheRecord, Container
     from hubdock.engine.tasks import TaskStore
 
 DOCKER: Mapping[str, Any] = {"name": "docker"}
@@ -120,6 +121,38 @@ class Backend(ABC):
     @abstractmethod
     def remove_jobs(self, mark: str) -> int:
         """Remove the programs that a process of this `hubdock.drivers.process.MARK` ran and can't remove any more; return how many."""
+
+    # --- what takes space ---
+
+    @abstractmethod
+    def list_images(self, kind: str = "") -> list[dict[str, Any]]:
+        """Return the images of bases, environments and code, of this hubdock or not, or those of one kind, in the form of ``docker image ls``: ``Id``, ``Labels``,
+        ``RepoTags`` (local names) and ``Size``. One without a name that anybody looks for is left behind.
+        """
+
+    @abstractmethod
+    def find_named(self, image: str) -> float | None:
+        """Return when an image of `list_images` got its name, in seconds since the epoch; None if that is not known."""
+
+    @abstractmethod
+    def measure_source(self, reference: str) -> int:
+        """Return the bytes of a reference of the admin's that a base made of it does not take once more."""
+
+    @abstractmethod
+    def remove_image(self, name: str) -> bool:
+        """Remove a local name, or an image by its ``Id``; return whether it is gone. What something runs stays."""
+
+    @abstractmethod
+    def list_containers(self) -> list[Container]:
+        """Return every server and program, whoever's: any may use an image."""
+
+    def list_cache(self) -> list[CacheRecord]:
+        """Return what a builder keeps for later, as far as it is ours to remove."""
+        return []
+
+    def prune_cache(self, identities: Iterable[str]) -> int:
+        """Remove some of that; return the bytes."""
+        return 0
 
     # --- volumes ---
 

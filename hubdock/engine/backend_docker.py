@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubdock.core.naming import make_tag
 from hubdock.drivers.buildkit import Solver
 from hubdock.drivers.job import Job, JobResult
 from hubdock.drivers.solve import BuildRequest, Listener
 from hubdock.engine.backend import Backend, Solving
+
+if TYPE_CHECKING:
+    from hubdock.drivers.stock import CacheRecord, Container
 
 
 class DockerBackend(Backend):
@@ -80,6 +83,42 @@ class DockerBackend(Backend):
         from hubdock.drivers import docker
 
         return docker.remove_jobs(mark)
+
+    def list_images(self, kind: str = "") -> list[dict[str, Any]]:
+        from hubdock.drivers import docker
+
+        found = docker.list_images(reference=f"hubdock/{kind}") if kind else [*docker.list_images("hubdock.kind"), *docker.list_images(reference="hubdock/base")]
+        return list({entry["Id"]: entry for entry in found}.values())
+
+    def find_named(self, image: str) -> float | None:
+        """The time in an image is 1970, so that equal content makes an equal image."""
+        from hubdock.drivers.disk import parse_time
+
+        return parse_time(((self.inspect_image(image) or {}).get("Metadata") or {}).get("LastTagTime"))
+
+    def measure_source(self, reference: str) -> int:
+        """It stays, for hubdock does not own it."""
+        return int((self.inspect_image(reference) or {}).get("Size") or 0)
+
+    def remove_image(self, name: str) -> bool:
+        from hubdock.drivers import disk
+
+        return disk.remove_image(name)
+
+    def list_containers(self) -> list[Container]:
+        from hubdock.drivers import disk
+
+        return disk.list_containers()
+
+    def list_cache(self) -> list[CacheRecord]:
+        from hubdock.drivers import disk
+
+        return disk.list_cache()
+
+    def prune_cache(self, identities: Iterable[str]) -> int:
+        from hubdock.drivers import disk
+
+        return disk.prune_cache(identities)
 
     def inspect_volume(self, name: str) -> dict[str, Any] | None:
         from hubdock.drivers import docker

@@ -13,6 +13,7 @@ from hubdock.drivers.job import Job, JobResult
 from hubdock.drivers.kube import Cluster
 from hubdock.drivers.kubeplace import BuildPlace
 from hubdock.drivers.solve import BuildRequest, Listener
+from hubdock.drivers.stock import Container
 from hubdock.engine.backend import Solving
 from hubdock.engine.registry_images import RegistryImages
 
@@ -47,6 +48,12 @@ class KubeBackend(RegistryImages):
 
         return remove_programs(self.cluster, self.build_place, mark)
 
+    def list_containers(self) -> list[Container]:
+        """Pods of servers, programs and builds. What a launch says of itself is whole in annotations: a label is too short for a key."""
+        place = self.build_place
+        pods = [pod for namespace in dict.fromkeys((place.data_namespace, place.namespace)) for pod in self.cluster.list("Pod", namespace)]
+        return [_describe_pod(pod) for pod in pods]
+
     def inspect_volume(self, name: str) -> dict[str, Any] | None:
         found = self.cluster.get("PersistentVolumeClaim", self.build_place.data_namespace, name)
         return None if found is None else {"Name": name, "CreatedAt": found["metadata"]["creationTimestamp"]}
@@ -65,9 +72,7 @@ class KubeBackend(RegistryImages):
 
     def list_mounted(self) -> set[str]:
         pods = self.cluster.list("Pod", self.build_place.data_namespace)
-        alive = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}]
-        volumes = [volume for pod in alive for volume in pod["spec"].get("volumes") or ()]
-        return {str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if volume.get("persistentVolumeClaim")}
+        return {volume for pod in pods if (found := _describe_pod(pod)).alive for volume in found.volumes}
 
     def remove_volume(self, name: str) -> bool:
         """A claim that a pod mounts would be gone for good when that pod ends: it is not even asked for."""
@@ -79,3 +84,11 @@ class KubeBackend(RegistryImages):
     def measure_volumes(self) -> dict[str, int]:
         """Kubernetes does not say how full a volume is."""
         return {}
+
+
+def _describe_pod(pod: Mapping[str, Any]) -> Container:
+    metadata, spec = pod["metadata"], pod["spec"]
+    ended = (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in spec.get("volumes") or () if volume.get("persistentVolumeClaim")]
+    told = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    return Container(str(metadata["name"]), "exited" if ended else "running", str(spec["containers"][0]["image"]), told, tuple(map(str, claims)))

@@ -16,12 +16,11 @@ from typing import Any
 from hubdock.core.collection import Identity, Item, Removal, Selection, select, sum_sizes
 from hubdock.core.errors import CapacityError
 from hubdock.core.resources import parse_bytes
-from hubdock.drivers import disk
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.inventory import IMAGES, LEFT, Inventory, Stocktaker, list_cache_items
 from hubdock.engine.records import Records
-from hubdock.engine.removal import Remover, attempt_removal, remove_cache
+from hubdock.engine.removal import Remover, attempt_removal
 from hubdock.engine.tasks import TaskStore
 from hubdock.engine.usage import GRACE, Usage
 from hubdock.engine.workspaces import Workspaces
@@ -175,10 +174,10 @@ class Collector:
         kept: set[str] = set()
 
         def work() -> int:
-            again = self._select([*fixed, *list_cache_items(disk.list_cache(), time.time())], selection.budget)
+            again = self._select([*fixed, *list_cache_items(self.stock.backend.list_cache(), time.time())], selection.budget)
             chosen.extend(again.removals)
-            freed = remove_cache(removal.item for removal in chosen)
-            kept.update(record.identity for record in disk.list_cache())
+            freed = self.stock.backend.prune_cache(removal.item.key for removal in chosen)
+            kept.update(record.identity for record in self.stock.backend.list_cache())
             return freed
 
         freed = attempt_removal(work, "BuildKit's cache")

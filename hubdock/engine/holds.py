@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from hubdock.core.collection import Identity, matches_pin
 from hubdock.core.errors import HubDockError
 from hubdock.core.repo import parse_repo_url
-from hubdock.drivers.disk import Container
 from hubdock.drivers.mirror import find_directory
+from hubdock.drivers.stock import Container
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BaseRow, BuildRow, Database, WorkspaceRow
 from hubdock.engine.tasks import Attempt, TaskStore

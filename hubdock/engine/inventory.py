@@ -17,8 +17,8 @@ from sqlalchemy import select
 from hubdock.core.collection import Identity, Item
 from hubdock.core.errors import BackendError, OutOfSpace
 from hubdock.core.naming import make_data_volume, make_tag
-from hubdock.drivers import disk, docker
-from hubdock.drivers.disk import CacheRecord
+from hubdock.drivers.stock import CacheRecord
+from hubdock.engine.backend import open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import BaseRow, Database, WorkspaceRow
 from hubdock.engine.holds import Holds, Keeper, list_attempts, make_log_key
@@ -46,6 +46,7 @@ class Stocktaker:
 
     def __init__(self, settings: HubDock, database: Database, tasks: TaskStore, usage: Usage) -> None:
         self.settings, self.database, self.tasks, self.usage = settings, database, tasks, usage
+        self.backend = open_backend(settings.backend_values)
         self.keeper = Keeper(settings, database, tasks)
         self.uses: dict[Identity, Use] = {}
 
@@ -53,16 +54,16 @@ class Stocktaker:
         """Return what there is, and why what must stay does. Raises BackendError: without the engine's word nothing is removed."""
         self.uses, heads = self.usage.read_all(), self.usage.list_heads()
         names = {head.image: f"{repo.partition('://')[2]} {branch}" for (repo, branch), head in heads.items() if head.image}
-        images, volumes = self._list_images(), disk.list_volumes(f"{self.settings.volume_prefix}-")
+        images, volumes = self._list_images(), self.backend.list_volumes(f"{self.settings.volume_prefix}-")
         found = Inventory()
         found.items += self._list_data(found, images, volumes)
-        found.holds = self.keeper.find_holds(disk.list_containers(), volumes, heads)
+        found.holds = self.keeper.find_holds(self.backend.list_containers(), volumes, heads)
         with suppress(BackendError):  # on a full disk nothing can be written, and space is made all the same
             self.usage.record(self._find_used(found.holds))
         found.items += [*self._make_images(found, images, names), *self._list_workspaces(volumes), *self._list_git(), *self._list_logs(found.items)]
         if self.settings.collect_build_cache:
             try:
-                found.items += list_cache_items(disk.list_cache(), time.time())
+                found.items += list_cache_items(self.backend.list_cache(), time.time())
             except (BackendError, OutOfSpace) as error:  # BuildKit writes even to say what it has
                 found.missing.append(f"BuildKit's cache: {error.message}")
         found.items = [self._apply(item, found.holds) for item in found.items]
@@ -88,9 +89,8 @@ class Stocktaker:
         with self.database.reading() as session:
             known = {("base", row.prepared.rpartition(":")[2]) for row in session.scalars(select(BaseRow))}
         known |= set(self.uses) | {(path.parent.name, path.name) for path in self.tasks.root.glob("*/*")}
-        entries = {entry["Id"]: entry for entry in [*docker.list_images("hubdock.kind"), *docker.list_images(reference="hubdock/base")]}
         found: dict[Identity, dict[str, Any]] = {}
-        for entry in entries.values():
+        for entry in self.backend.list_images():
             labels, tags = entry.get("Labels") or {}, entry.get("RepoTags") or []
             kind = labels.get("hubdock.kind", "base")
             keys = [tag.rpartition(":")[2] for tag in tags if tag.startswith(f"hubdock/{kind}:")]
@@ -106,7 +106,8 @@ class Stocktaker:
             found.images[kind, key] = entry["Id"]
             below = self._find_needs(kind, entry)
             size = int(entry["Size"]) - max((int(images[need]["Size"]) for need in below if need in images), default=self._measure_source(kind, entry))
-            held = found.holds.images.get(entry["Id"], "")
+            made = (kind, (entry.get("Labels") or {}).get(f"hubdock.{kind}", "")) in found.holds.running
+            held = found.holds.images.get(entry["Id"], "being made" if made else "")
             due = "another image has its name by now" if key.startswith(LEFT) else ""
             yield Item(kind, key, max(0, size), self._find_used_time(kind, key), names.get(key, ""), held, due, below)
 
@@ -122,14 +123,13 @@ class Stocktaker:
         return (("base", str(prepared)),) if prepared else ()
 
     def _measure_source(self, kind: str, entry: dict[str, Any]) -> int:
-        """Return the bytes of the image that a base was prepared from: they stay, for hubdock does not own it."""
+        """Return the bytes that a base has of the image it was prepared from."""
         if kind != "base":
             return 0
         with self.database.reading() as session:
             rows = list(session.scalars(select(BaseRow)))
         tags = entry.get("RepoTags") or []
-        sources = [docker.inspect_image(row.reference) for row in rows if row.prepared in tags]
-        return max((int(source["Size"]) for source in sources if source), default=0)
+        return max((self.backend.measure_source(row.reference) for row in rows if row.prepared in tags), default=0)
 
     def _find_used_time(self, kind: str, key: str) -> float:
         """Return the last use that was recorded, else the end of its last task."""
@@ -153,7 +153,7 @@ class Stocktaker:
             found.missing.append("the data store: no image of hubdock is here to look into it with")
             return []
         try:
-            views, left = list_views(python, volume)
+            views, left = list_views(self.backend, python, volume)
         except (BackendError, OutOfSpace) as error:
             found.missing.append(f"the data store: {error.message}")
             return []

@@ -10,12 +10,13 @@ import platform
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hubdock.core.errors import ImageGone, RegistryUnavailable
-from hubdock.core.naming import make_tag
+from hubdock.core.naming import make_tag, make_untried
 from hubdock.core.reference import Reference, parse_reference
 from hubdock.core.tree import Tree
 from hubdock.drivers.append import Appended, Place, copy_image
@@ -25,8 +26,9 @@ from hubdock.drivers.oci_auth import Logins
 from hubdock.engine.append import append_image
 from hubdock.engine.backend import Backend
 
-_OWN = re.compile(r"hubdock/([a-z]+):([0-9a-f]{64}(?:-untried)?)")
-_KEY = re.compile(r"[0-9a-f]{64}")
+_OWN = re.compile(r"hubdock/([a-z]+):((?:[a-z]+-)?[0-9a-f]{64}(?:-untried)?)")  # `make_untried`; `hubdock.engine.removal.ASIDE`
+KINDS = ("base", "environment", "image")
+_AT_ONCE = 8
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _REMEMBERED = 512
 
@@ -135,14 +137,36 @@ class RegistryImages(Backend):
 
     # --- collection ---
 
-    def list_keys(self, kind: str) -> list[str]:
-        """Return the keys of a kind that have an image in the hub's own place."""
-        repository = self.locate(make_tag(kind, "0" * 64)).repository
-        return [tag for tag in self.open_registry(self.own.host).list_tags(repository) if _KEY.fullmatch(tag)]
+    def list_images(self, kind: str = "") -> list[dict[str, Any]]:
+        """What was never tried to its end has no name that anybody looks for."""
+        names = [name for one in ([kind] if kind else KINDS) for name in self._list_names(one)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = {name: image for name, image in zip(names, pool.map(self.inspect_image, names), strict=True) if image is not None}
+        entries: dict[str, dict[str, Any]] = {}
+        for name, image in found.items():
+            entry = entries.setdefault(image["Id"], {"Id": image["Id"], "Labels": image["Config"].get("Labels") or {}, "RepoTags": [], "Size": image["Size"]})
+            entry["RepoTags"] += [] if name.endswith(make_untried("")) else [name]
+        return list(entries.values())
 
-    def remove_image(self, tag: str) -> bool:
-        """Remove the image of a local name, and other names of the same image; return whether there was one."""
-        place = self.locate(tag)
+    def _list_names(self, kind: str) -> list[str]:
+        repository = f"{self._prefix}{kind}"
+        return [name for tag in self.open_registry(self.own.host).list_tags(repository) if _OWN.fullmatch(name := make_tag(kind, tag))]
+
+    def find_named(self, image: str) -> float | None:
+        """A registry does not say."""
+        return None
+
+    def measure_source(self, reference: str) -> int:
+        """A registry keeps a layer once, in however many of its repositories; what came from elsewhere is a copy."""
+        if parse_reference(reference).host != self.own.host:
+            return 0
+        return int((self.inspect_image(reference) or {}).get("Size") or 0)
+
+    def remove_image(self, name: str) -> bool:
+        """Other names of the same image go with it. Whoever runs it is not asked: `list_containers` tells what must stay."""
+        place = self.locate(name)
         registry = self.open_registry(place.host)
-        digest = registry.find_digest(place.repository, place.tag)
-        return digest is not None and registry.delete_manifest(place.repository, digest)
+        digest = registry.find_digest(place.repository, place.manifest)
+        if digest is not None:
+            registry.delete_manifest(place.repository, digest)
+        return True

@@ -16,9 +16,9 @@ from pathlib import Path
 from hubdock.core.collection import Identity, Item
 from hubdock.core.errors import BackendError, HubDockError, OutOfSpace
 from hubdock.core.naming import make_data_volume, make_tag
-from hubdock.drivers import disk, docker
 from hubdock.drivers.mirror import locked
 from hubdock.engine import store
+from hubdock.engine.backend import Backend, open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.holds import Keeper
 from hubdock.engine.inventory import IMAGES, LEFT
@@ -35,6 +35,7 @@ class Remover:
 
     def __init__(self, settings: HubDock, tasks: TaskStore, usage: Usage, keeper: Keeper, workspaces: Workspaces) -> None:
         self.settings, self.tasks, self.usage, self.keeper, self.workspaces = settings, tasks, usage, keeper, workspaces
+        self.backend = open_backend(settings.backend_values)
 
     def remove(self, item: Item, images: dict[Identity, str]) -> int | None:
         """Remove one item that is neither data nor cache. Raises BackendError."""
@@ -61,31 +62,31 @@ class Remover:
 
     def _remove_image(self, item: Item, image_id: str) -> int | None:
         if item.key.startswith(LEFT):
-            return item.size if disk.remove_image(image_id) else None
+            return item.size if self.backend.remove_image(image_id) else None
         tag, aside = make_tag(item.kind, item.key), f"{ASIDE}:{item.kind}-{item.key}"
         if not self._may_go(item.identity):
             return None
         try:
-            docker.tag_image(image_id, aside)
+            self.backend.tag_image(image_id, aside)
         except OutOfSpace:  # not even a name fits: whoever starts it in this moment finds that it is gone, and makes it anew
-            return item.size if remove_without_space(image_id, (aside, tag)) else None
-        disk.remove_image(tag)
-        if self._may_go(item.identity) and disk.remove_image(aside):
+            return item.size if remove_without_space(self.backend, image_id, (aside, tag)) else None
+        self.backend.remove_image(tag)
+        if self._may_go(item.identity) and self.backend.remove_image(aside):
             return item.size
-        docker.tag_image(image_id, tag)
-        disk.remove_image(aside)
+        self.backend.tag_image(aside, tag)
+        self.backend.remove_image(aside)
         return None
 
     def finish_images(self) -> int:
         """Remove what an earlier collection had taken out of sight when it was ended; return how many images those were."""
         count = 0
         known = {f"{kind}-{key}" for kind, key in self.usage.read_all()} | {f"{path.parent.name}-{path.name}" for path in self.tasks.root.glob("*/*")}
-        for entry in docker.list_images(reference=ASIDE):
+        for entry in self.backend.list_images(ASIDE.partition("/")[2]):
             for tag in entry.get("RepoTags") or ():
                 kind, _, key = tag.removeprefix(f"{ASIDE}:").partition("-")
-                if tag.startswith(f"{ASIDE}:") and f"{kind}-{key}" in known and not disk.remove_image(tag):
-                    docker.tag_image(entry["Id"], make_tag(kind, key))  # a container has come to use it
-                    disk.remove_image(tag)
+                if tag.startswith(f"{ASIDE}:") and f"{kind}-{key}" in known and not self.backend.remove_image(tag):
+                    self.backend.tag_image(tag, make_tag(kind, key))  # a container has come to use it
+                    self.backend.remove_image(tag)
                 count += 1
         return count
 
@@ -98,7 +99,7 @@ class Remover:
             if not gone:
                 return [], 0
             keys = [item.key for item in gone if item.key != LEFT]
-            freed = store.remove_views(python, make_data_volume(self.settings.volume_prefix), keys)
+            freed = store.remove_views(self.backend, python, make_data_volume(self.settings.volume_prefix), keys)
         for item in gone:
             self._forget(item.identity)
         return gone, freed
@@ -159,20 +160,15 @@ class Remover:
         return item.size
 
 
-def remove_without_space(image_id: str, names: Iterable[str]) -> bool:
+def remove_without_space(backend: Backend, image_id: str, names: Iterable[str]) -> bool:
     """Remove an image on a full disk; return whether it is gone.
 
     The engine gives and forgets names, fails to write that down, and says so before it goes on: what has no name left is removed by its id.
     """
     for name in names:
         with suppress(OutOfSpace):
-            disk.remove_image(name)
-    return disk.remove_image(image_id)
-
-
-def remove_cache(items: Iterable[Item]) -> int:
-    """Remove records of BuildKit's cache; return the bytes. BuildKit itself keeps what a build uses."""
-    return disk.prune_cache(item.key for item in items)
+            backend.remove_image(name)
+    return backend.remove_image(image_id)
 
 
 def attempt_removal(work: Callable[[], int | None], what: str) -> int | None:

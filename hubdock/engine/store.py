@@ -12,8 +12,8 @@ from typing import Any
 
 from hubdock.core.dockerfile import CONDA_PYTHON
 from hubdock.core.errors import BackendError
-from hubdock.drivers import docker
 from hubdock.drivers.job import Job, VolumeMount
+from hubdock.engine.backend import Backend
 from hubdock.engine.work import GUEST
 
 LEFT_BEHIND = 24 * 3600.0  # an interrupted fetch goes on where it was, for so long
@@ -55,20 +55,20 @@ def _held(path: Path, operation: int) -> Iterator[bool]:
         yield True
 
 
-def list_views(image: str, volume: str) -> tuple[list[View], int]:
+def list_views(backend: Backend, image: str, volume: str) -> tuple[list[View], int]:
     """Return the views of a store's volume, and the bytes that no view holds. ``image`` is any of hubdock's, for its Python."""
-    answers = _run(image, volume, ["list", f"{LEFT_BEHIND:g}"])
+    answers = _run(backend, image, volume, ["list", f"{LEFT_BEHIND:g}"])
     views = [View(answer["view"], int(answer["size"]), float(answer["made"])) for answer in answers if "view" in answer]
     return views, sum(int(answer["size"]) for answer in answers if "left" in answer)
 
 
-def remove_views(image: str, volume: str, keys: Sequence[str]) -> int:
+def remove_views(backend: Backend, image: str, volume: str, keys: Sequence[str]) -> int:
     """Remove views, and what no view holds any more; return the bytes. The store must be held (`removing`)."""
-    answers = _run(image, volume, ["remove", f"{LEFT_BEHIND:g}", *keys])
+    answers = _run(backend, image, volume, ["remove", f"{LEFT_BEHIND:g}", *keys])
     return sum(int(answer["freed"]) for answer in answers if answer.get("done"))
 
 
-def _run(image: str, volume: str, arguments: list[str]) -> list[dict[str, Any]]:
+def _run(backend: Backend, image: str, volume: str, arguments: list[str]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
 
     def hear(line: str) -> None:
@@ -77,7 +77,7 @@ def _run(image: str, volume: str, arguments: list[str]) -> list[dict[str, Any]]:
 
     files = {_PROGRAM: (GUEST / "sweep.py").read_bytes()}
     job = Job(image, [CONDA_PYTHON, "-I", _PROGRAM, *arguments], entrypoint=[], mounts=[VolumeMount(volume, "/store")], files=files, user="0:0", timeout=3600)
-    result = docker.run_job(job, hear)
+    result = backend.run_job(job, hear)
     if result.code:
         raise BackendError("The data store could not be looked through. The hub's log has the details.", "\n".join(result.tail))
     return answers

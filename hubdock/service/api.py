@@ -153,7 +153,7 @@ class ImagesHandler(APIHandler):
     async def get(self) -> None:
         if not self.is_admin:
             raise HTTPError(403, "Listing images needs the scope custom:hubdock:admin.")
-        images = await self.engine.builds.in_thread(list_made_images)
+        images = await self.engine.builds.in_thread(list_made_images, self.engine.planner.backend)
         self.write_json({"images": [image.as_dict() for image in images]})
 
 

@@ -33,7 +33,7 @@ class Collecting:
     async def run(self) -> None:
         """Collect every ``collect_interval`` seconds until cancelled. A failure is told in the log, and tried again at the next time."""
         interval = self.engine.settings.collect_interval
-        if not interval or self.engine.settings.backend != "docker":  # what is in a registry is collected by the registry's own rules
+        if not interval:
             return
         await asyncio.sleep(min(interval, FIRST))
         while True:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from hubdock.core.errors import ConfigError, ImageGone, RegistryUnavailable
-from hubdock.core.naming import make_tag
+from hubdock.core.naming import make_tag, make_untried
 from hubdock.drivers.job import Job, JobResult
 from hubdock.drivers.oci import Registry
+from hubdock.drivers.stock import Container
 from hubdock.engine.backend import Solving
 from hubdock.engine.registry_images import RegistryImages
+from hubdock.engine.removal import ASIDE
 from tests.contract.conftest import Connect, start
 from tests.kit.images import publish
 from tests.kit.moody import Moody
@@ -50,6 +52,9 @@ class Images(RegistryImages):
         raise NotImplementedError
 
     def remove_volume(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def list_containers(self) -> list[Container]:
         raise NotImplementedError
 
     def measure_volumes(self) -> dict[str, int]:
@@ -155,10 +160,27 @@ def test_what_is_in_no_registry_can_not_be_brought(images: Images, elsewhere: Ru
         images.inspect_image("Not/A name")
 
 
-def test_keys_are_listed_and_removed(images: Images, registry: Registry) -> None:
-    assert images.list_keys("image") == [] and not images.remove_image(make_tag("image", KEY))
+def test_images_are_listed_and_removed(images: Images, registry: Registry) -> None:
+    """Those of keys; one that was never tried to its end is there, without a name."""
+    assert images.list_images() == [] and images.remove_image(make_tag("image", KEY))
     for key in (KEY, OTHER, "latest"):
         publish(registry, "team/hub/image", key, Mark=key)
-    assert images.list_keys("image") == [KEY, OTHER]
-    assert images.remove_image(make_tag("image", KEY)) and images.list_keys("image") == [OTHER]
-    assert images.inspect_image(make_tag("image", KEY)) is None
+    untried = make_untried(make_tag("environment", KEY))
+    publish(registry, "team/hub/environment", untried.partition(":")[2], Mark="untried")
+    assert sorted(tuple(entry["RepoTags"]) for entry in images.list_images()) == [(), (make_tag("image", KEY),), (make_tag("image", OTHER),)]
+    assert images.remove_image(make_tag("image", KEY)) and images.inspect_image(make_tag("image", KEY)) is None
+    (left,) = [entry for entry in images.list_images() if not entry["RepoTags"]]
+    assert left["Size"] > 0 and images.remove_image(left["Id"]) and images.inspect_image(untried) is None
+
+
+def test_an_image_is_put_aside_and_back(images: Images, registry: Registry) -> None:
+    """As collection does, in case somebody begins to use it meanwhile."""
+    publish(registry, "team/hub/image", KEY, Mark="aside")
+    found, aside = images.inspect_image(make_tag("image", KEY)), f"{ASIDE}:image-{KEY}"
+    assert found is not None
+    images.tag_image(found["Id"], aside)
+    assert images.remove_image(make_tag("image", KEY)) and [entry["RepoTags"] for entry in images.list_images("removed")] == [[aside]] and not images.list_images()
+    images.tag_image(aside, make_tag("image", KEY))
+    assert images.remove_image(aside) and not images.list_images("removed")
+    again = images.inspect_image(make_tag("image", KEY))
+    assert again is not None and (again["Config"], again["RootFS"]) == (found["Config"], found["RootFS"])

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from hubdock.core.collection import Item, Removal
 from hubdock.core.errors import BackendError, CapacityError
-from hubdock.drivers.disk import CacheRecord, parse_time
+from hubdock.drivers.disk import parse_time
+from hubdock.drivers.stock import CacheRecord
 from hubdock.engine.collect import Report
 from hubdock.engine.inventory import list_cache_items
 from hubdock.service.collecting import Collecting

@@ -13,6 +13,7 @@ from docker.errors import APIError, create_api_error_from_http_exception
 from hubdock.core.errors import BackendError, HubDockError, ImageGone, LaunchError, OutOfSpace
 from hubdock.drivers import docker
 from hubdock.drivers.server import make_device_request, name_failure, read_devices
+from hubdock.engine.backend_docker import DockerBackend
 from hubdock.engine.images import list_made_images
 from hubdock.service.api import ImagesHandler
 from hubdock.service.openapi import make_openapi
@@ -66,13 +67,15 @@ async def test_the_api_lists_the_images_that_the_command_line_lists(monkeypatch:
     monkeypatch.setattr(docker, "list_images", lambda label="", reference="": [made, stranger] if label else [base])
     monkeypatch.setattr(docker, "inspect_image", lambda reference: {"Metadata": {"LastTagTime": "2026-01-02T03:04:05Z" if reference == "sha256:1" else "0001-01-01T00:00:00Z"}})
 
-    async def in_thread(function: Any) -> Any:
-        return function()
+    async def in_thread(function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
 
     answers: list[dict[str, Any]] = []
-    handler: Any = SimpleNamespace(is_admin=True, engine=SimpleNamespace(builds=SimpleNamespace(in_thread=in_thread)), write_json=answers.append)
+    backend = DockerBackend()
+    engine = SimpleNamespace(builds=SimpleNamespace(in_thread=in_thread), planner=SimpleNamespace(backend=backend))
+    handler: Any = SimpleNamespace(is_admin=True, engine=engine, write_json=answers.append)
     await ImagesHandler.get(handler)
-    assert answers == [{"images": [image.as_dict() for image in list_made_images()]}]
+    assert answers == [{"images": [image.as_dict() for image in list_made_images(backend)]}]
     assert [(image["kind"], image["key"], image["tags"], image["created"]) for image in answers[0]["images"]] == [
         ("image", "kk", ["hubdock/image:kk"], 1767323045.0), ("base", "bb", ["hubdock/base:bb"], None),
     ]  # fmt: skip

@@ -12,8 +12,8 @@ from hubdock.cli_disk import describe_state
 from hubdock.core.errors import AccessDenied, WorkspaceInUse, WorkspaceNotFound
 from hubdock.core.repo import RepoURL, parse_repo_url
 from hubdock.drivers import disk, git
-from hubdock.drivers.disk import Container
 from hubdock.drivers.git import Remote, RemoteRefs
+from hubdock.drivers.stock import Container
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database, WorkspaceRow
 from hubdock.engine.usage import HeadRow, Usage
