@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 from config.demo.server import Server
-from tests.bench import builds, launches, panel, report
+from tests.bench import builds, kube, kubequeue, launches, panel, report
 from tests.kit.hub import ROOT, find_gateway
 
-GROUPS = {"hits": launches.measure_hits, "queue": launches.measure_queue, "plans": builds.measure_plans, "panel": panel.measure_panel, "data": launches.measure_second_hypothesis, "builds": builds.measure_builds}
+GROUPS = {
+    "hits": launches.measure_hits, "queue": launches.measure_queue, "plans": builds.measure_plans, "panel": panel.measure_panel, "data": launches.measure_second_hypothesis,
+    "builds": builds.measure_builds, "kube-hits": kube.measure_hits, "kube-edit": kube.measure_edit, "kube-queue": kubequeue.measure_queue, "kube-plans": kube.measure_plans,
+}  # fmt: skip
 
 
 def main() -> None:

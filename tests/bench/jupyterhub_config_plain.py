@@ -1,4 +1,4 @@
-"""The baseline: stock DockerSpawner with an image that is ready, as a team would configure it. Ports and image come from the benchmark."""
+"""The baseline: stock DockerSpawner or KubeSpawner with an image that is ready, as a team would configure it. Ports and image come from the benchmark."""
 
 import json
 import os
@@ -18,10 +18,24 @@ c.ConfigurableHTTPProxy.pid_file = os.path.abspath("proxy.pid")
 c.JupyterHub.services = [{"name": "test", "api_token": given["token"]}]
 c.JupyterHub.load_roles = [{"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:servers", "access:servers", "tokens"]}]
 
-c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
-c.DockerSpawner.image = given["image"]
-c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
-c.DockerSpawner.pull_policy = "never"
-c.DockerSpawner.remove = True
-c.DockerSpawner.use_internal_ip = True
-c.DockerSpawner.prefix = given["prefix"]
+if "namespace" in given:
+    c.JupyterHub.hub_connect_ip = given["gateway"]
+    c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
+    c.KubeSpawner.namespace = given["namespace"]
+    c.KubeSpawner.image = given["image"]
+    c.KubeSpawner.cmd = ["jupyterhub-singleuser"]
+    c.KubeSpawner.fs_gid = 100
+    # A volume for each user's home, as zero-to-jupyterhub has it: there already after a first start.
+    c.KubeSpawner.storage_pvc_ensure = True
+    c.KubeSpawner.storage_capacity = "1Gi"
+    c.KubeSpawner.pvc_name_template = "claim-{username}"
+    c.KubeSpawner.volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "claim-{username}"}}]
+    c.KubeSpawner.volume_mounts = [{"name": "home", "mountPath": "/home/jovyan"}]
+else:
+    c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
+    c.DockerSpawner.image = given["image"]
+    c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
+    c.DockerSpawner.pull_policy = "never"
+    c.DockerSpawner.remove = True
+    c.DockerSpawner.use_internal_ip = True
+    c.DockerSpawner.prefix = given["prefix"]

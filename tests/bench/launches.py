@@ -29,11 +29,11 @@ class PlainHub(Hub):
 
     def __init__(self, directory: Path, image: str) -> None:
         super().__init__(directory, {})
-        self.image = image
+        self.image, self.gateway = image, find_gateway()
 
     def start(self) -> PlainHub:
         given = {
-            "password": PASSWORD, "users": USERS, "url": self.url, "gateway": find_gateway(), "proxy": find_proxy(), "token": self.token,
+            "password": PASSWORD, "users": USERS, "url": self.url, "gateway": self.gateway, "proxy": find_proxy(), "token": self.token,
             "prefix": self.prefix, "image": self.image, **self.ports,
         }  # fmt: skip
         with (self.directory / "hub.log").open("ab") as log:

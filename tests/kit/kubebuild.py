@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from hubdock.drivers.kube import Cluster
 from hubdock.drivers.oci import Registry
 from tests.kit.builder import Builder
+from tests.kit.engine import NotHere, import_small
+from tests.kit.hub import find_base
 
 BASE = "hubdock-small-base:latest"
 
@@ -82,6 +85,17 @@ class KubeBuilder(Builder):
     def clean(self) -> None:
         with contextlib.suppress(Exception):
             self.forget_images()
+
+
+def ensure_base(directory: Path) -> None:
+    """Have a base image that is loaded into a cluster in seconds, newer than the one it is made of. ``directory`` is empty. Skips where there is none."""
+    try:
+        engine = docker.from_env()
+        source = engine.images.get(find_base())
+        if not [image for image in engine.images.list(BASE) if image.attrs["Created"] > source.attrs["Created"]]:
+            import_small(find_base(), BASE, directory)
+    except (docker.errors.DockerException, NotHere) as error:
+        pytest.skip(f"the base image {find_base()} can't be had: {error}")
 
 
 def find_registry() -> str:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 
 from config.demo.server import Server
-from tests.kit.engine import NotHere, import_small
-from tests.kit.hub import find_base
 from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
-from tests.kit.kubebuild import BASE, KubeBuilder, Namespace, find_registry
+from tests.kit.kubebuild import KubeBuilder, Namespace, ensure_base, find_registry
 from tests.kit.repos import Project
 
 
@@ -20,14 +17,7 @@ from tests.kit.repos import Project
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cluster, and a base image that is loaded into it in seconds."""
     require_cluster()
-    try:
-        engine = docker.from_env()
-        source = engine.images.get(find_base())
-        small = [image for image in engine.images.list(BASE) if image.attrs["Created"] > source.attrs["Created"]]
-        if not small:
-            import_small(find_base(), BASE, tmp_path_factory.mktemp("base"))
-    except (docker.errors.DockerException, NotHere) as error:
-        pytest.skip(f"the base image {find_base()} can't be had: {error}")
+    ensure_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")
