@@ -16,10 +16,12 @@ back-end must say:
 
 from __future__ import annotations
 
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from hubdock.core.naming import make_tag
@@ -191,11 +193,19 @@ class Backend(ABC):
 
 
 def open_backend(values: Mapping[str, Any]) -> Backend:
-    """Return the back-end that the settings describe (`hubdock.engine.config.HubDock.backend_values`)."""
-    if values["name"] == "kubernetes":
-        from hubdock.engine.backend_kube import KubeBackend
+    """Return the back-end that the settings describe (`hubdock.engine.config.HubDock.backend_values`).
 
-        return KubeBackend(values)
+    A cluster's is opened once in a process: its connections, its registry's tokens and what it knows of images are of use to everybody.
+    """
+    if values["name"] == "kubernetes":
+        return _open_cluster(json.dumps(values, sort_keys=True))
     from hubdock.engine.backend_docker import DockerBackend
 
     return DockerBackend()
+
+
+@lru_cache(maxsize=16)
+def _open_cluster(values: str) -> Backend:
+    from hubdock.engine.backend_kube import KubeBackend
+
+    return KubeBackend(json.loads(values))
