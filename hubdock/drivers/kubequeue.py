@@ -19,18 +19,19 @@ from hubdock.drivers.kubeplace import BuildPlace
 _LOCK = "hubdock-queue"
 _SECONDS = 15
 _BUILDS = f"{objects.NAME}=hubdock,{objects.COMPONENT}=build"
+_NOT_DONE = "status.successful=0"  # Jobs that ended well stay for a while: to list hundreds of them at each look costs the API server, and us, a processor
 
 
 def release(cluster: Cluster, place: BuildPlace, name: str) -> int:
     """Release the Jobs whose turn it is; return where a Job is among those that wait (from 1), 0 if it waits no more."""
-    jobs = cluster.list("Job", place.namespace, _BUILDS)
+    jobs = cluster.list("Job", place.namespace, _BUILDS, _NOT_DONE)
     if list_releasable(jobs, place.limit):
         with _locked(cluster, place.namespace) as held:
             if held:
-                jobs = cluster.list("Job", place.namespace, _BUILDS)
+                jobs = cluster.list("Job", place.namespace, _BUILDS, _NOT_DONE)
                 for chosen in list_releasable(jobs, place.limit):
                     cluster.patch("Job", place.namespace, chosen, {"spec": {"suspend": False}})
-                jobs = cluster.list("Job", place.namespace, _BUILDS)
+                jobs = cluster.list("Job", place.namespace, _BUILDS, _NOT_DONE)
     waiting = [job["metadata"]["name"] for job in list_waiting(jobs)]
     return waiting.index(name) + 1 if name in waiting else 0
 
@@ -70,7 +71,7 @@ def ensure_cache(cluster: Cluster, place: BuildPlace, scope: str) -> str:
     if not place.cache_volumes:
         return ""
     names = [objects.make_cache_name(scope, number) for number in range(place.cache_volumes)]
-    used = [find_cache(job) for job in cluster.list("Job", place.namespace, f"{_BUILDS},{objects.SCOPE}={scope}") if not find_state(job).ended]
+    used = [find_cache(job) for job in cluster.list("Job", place.namespace, f"{_BUILDS},{objects.SCOPE}={scope}", _NOT_DONE) if not find_state(job).ended]
     name = min(names, key=lambda name: (used.count(name), name))
     if cluster.get("PersistentVolumeClaim", place.namespace, name) is None:
         claim = objects.CacheClaim(name, place.namespace, scope, str(place.cache_bytes), place.storage_class)
