@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hubdock.core.kubescript import OUT_OF_MEMORY, SCRIPT, USER_ERROR
+from hubdock.core.kubescript import SCRIPT, USER_ERROR
 
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 KIND, SHORT_KEY, CACHE, SCOPE = "hubdock/kind", "hubdock/short-key", "hubdock/cache", "hubdock/scope"  # labels
@@ -75,7 +75,8 @@ class BuildJob:
 def make_build_job(build: BuildJob) -> dict[str, Any]:
     """Return the Job, suspended."""
     disrupted = {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    failed = {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [USER_ERROR, 2, OUT_OF_MEMORY]}}
+    # 137 is not among them: a pod that is deleted by force ends so, and is to be replaced (`hubdock.drivers.kubebuild` sees which was out of memory).
+    failed = {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [USER_ERROR, 2]}}
     spec = {
         "suspend": True, "backoffLimit": 1, "activeDeadlineSeconds": int(build.timeout), "ttlSecondsAfterFinished": TTL, "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": [disrupted, failed]}, "template": {"metadata": {"labels": build.labels}, "spec": _make_pod(build)},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 USER_ERROR = 1  # a step ended with an exit code of its own: the same again would fail again
 INFRASTRUCTURE = 75  # EX_TEMPFAIL of sysexits.h: the daemon, the network or the registry
-OUT_OF_MEMORY = 137
 
 SCRIPT = r"""
 set -u

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubdock.core.kubeobjects import CACHE, TOLD, WANTED
-from hubdock.core.kubescript import INFRASTRUCTURE, OUT_OF_MEMORY
+from hubdock.core.kubescript import INFRASTRUCTURE
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def describe_end(pod: Mapping[str, Any]) -> PodEnd:
         return PodEnd(code, False, f"its node gave its pod up{f' ({said[:200]})' if said else ''}")
     if code == INFRASTRUCTURE:
         return PodEnd(code, False, "BuildKit or the registry failed; the log says how")
-    return PodEnd(code, code == OUT_OF_MEMORY, "its pod was ended" if code not in {0, 1} else "")
+    return PodEnd(code, False, "its pod was ended" if code not in {0, 1} else "")
 
 
 def list_releasable(jobs: list[dict[str, Any]], limit: int) -> list[str]:

@@ -71,9 +71,9 @@ class KubeSolver:
                     if state is not None:
                         return self._finish(state)
         finally:
-            self._close_log()
             if self._cancelled.is_set():
                 self._leave()
+            self._close_log()
         raise BackendError("The cluster loses the build's Job again and again. Tell an administrator.", self.name)
 
     def cancel(self) -> None:
@@ -189,6 +189,8 @@ class KubeSolver:
             self._explain(pod, "Pod", pod["metadata"]["name"])
         elif self._log is None or self._log.pod != pod["metadata"]["name"]:
             self._read_log(pod["metadata"]["name"])
+        if not state.ended and describe_end(pod).out_of_memory:  # its exit code is that of any pod that was killed: only we know that another one ends so too
+            self.cluster.patch("Job", self.place.namespace, self.name, {"spec": {"backoffLimit": 0}})
 
     def _explain(self, pod: Mapping[str, Any], kind: str, name: str) -> None:
         fields = f"involvedObject.kind={kind},involvedObject.name={name}"
@@ -213,9 +215,10 @@ class KubeSolver:
         self._log.start()
 
     def _close_log(self) -> None:
-        """Read what there is to read still."""
+        """Read what there is to read still; of a build that goes on without us there is no end."""
         if self._log is not None:
-            self._log.finish()
+            if not self._cancelled.is_set():
+                self._log.finish()
             self._output.close()
             self._log = None
 

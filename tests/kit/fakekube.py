@@ -25,10 +25,12 @@ def say(**more: Any) -> str:
 
 @dataclass
 class Run:
-    """What one pod of a Job does: its lines, then its end. ``code`` None: it is deleted by force. It ends when ``held`` is set."""
+    """What one pod of a Job does: its lines, then its end. ``code`` None: it is deleted by force. It ends when ``held`` is set; the Job is looked at ``later``."""
 
     lines: list[str] = field(default_factory=lambda: [say(), say(completed="2026-01-01T00:00:02Z")])
     code: int | None = 0
+    reason: str = "Error"
+    later: float = 0.0
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -126,10 +128,12 @@ class FakeCluster:
                 if run.code is None:
                     self.objects.pop(("Pod", job["metadata"]["namespace"], name), None)
                 else:
-                    state = {"terminated": {"exitCode": run.code, "reason": "Error" if run.code else "Completed"}}
+                    state = {"terminated": {"exitCode": run.code, "reason": run.reason if run.code else "Completed"}}
                     known = self.objects.get(("Pod", job["metadata"]["namespace"], name))
                     if known is not None:
                         known["status"] = {"phase": "Failed" if run.code else "Succeeded", "containerStatuses": [{"state": state}]}
+            time.sleep(run.later)
+            with self._lock:
                 if self.objects.get(("Job", job["metadata"]["namespace"], job["metadata"]["name"])) is not job:
                     return
                 if run.code == 0:
@@ -137,7 +141,7 @@ class FakeCluster:
                     job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
                     return
                 failures += 1
-                if run.code == 1 or failures > 1:
+                if run.code == 1 or failures > job["spec"]["backoffLimit"]:
                     reason = "PodFailurePolicy" if run.code == 1 else "BackoffLimitExceeded"
                     job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": reason}]}
                     return

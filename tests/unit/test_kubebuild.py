@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from hubdock.core.errors import BackendError, ImageGone, RegistryUnavailable
+from hubdock.core.errors import BackendError, ImageGone, OutOfMemory, RegistryUnavailable
 from hubdock.core.kubeobjects import TOLD
 from hubdock.core.kubestate import list_wanted
 from hubdock.core.reference import parse_reference
@@ -102,9 +102,10 @@ def test_two_hubs_share_a_job_and_the_last_one_ends_it(site: Site) -> None:
     solvers = [site.solver(owner) for owner in ("one", "two")]
     futures = [site.start(solver) for solver in solvers]
     wait_for(lambda: site.jobs() and list_wanted(site.jobs()[0]) == {"one", "two"})
+    wait_for(lambda: all(solver._log for solver in solvers))
     solvers[0].cancel()
     with pytest.raises(Cancelled):
-        futures[0].result(5)
+        futures[0].result(2)  # though the log has no end yet
     assert list_wanted(site.jobs()[0]) == {"two"} and len(site.cluster.made) == 1
     solvers[1].cancel()
     with pytest.raises(Cancelled):
@@ -152,6 +153,16 @@ def test_a_build_that_is_lost_twice_says_why(site: Site, line: str, kind: type[E
     with pytest.raises(kind):
         site.solver().run(write_context)
     assert len(site.cluster.made) == 1
+
+
+def test_a_pod_that_ran_out_of_memory_is_not_replaced(site: Site) -> None:
+    """Another one would run out as well. One that was killed by force has the same exit code, and is."""
+    site.cluster.runs = [Run([say()], 137, "OOMKilled", later=1.5), Run()]
+    with pytest.raises(OutOfMemory):
+        site.solver().run(write_context)
+    assert len(site.cluster.runs) == 1 and len(site.cluster.made) == 1
+    site.cluster.runs = [Run([say()], 137), Run()]
+    assert site.solver().run(write_context) == {"RUN install": 2.0}
 
 
 def test_an_api_server_that_is_away_is_waited_for(site: Site) -> None:

@@ -65,7 +65,7 @@ def pod_that(code: int | None = None, **status: Any) -> dict[str, Any]:
 
 def test_how_pods_end() -> None:
     assert describe_end(pod_that(0)) == PodEnd(0) and describe_end(pod_that(1)) == PodEnd(1)
-    assert describe_end(pod_that(137, ended="OOMKilled")).out_of_memory
+    assert describe_end(pod_that(137, ended="OOMKilled")).out_of_memory and not describe_end(pod_that(137)).out_of_memory
     assert describe_end(pod_that(reason="Evicted", message="The node was low on resource: memory.")).words == "its node gave its pod up (The node was low on resource: memory)"
     preempted = [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint"}]
     assert "NoExecute" in describe_end(pod_that(143, conditions=preempted)).words
