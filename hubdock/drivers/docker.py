@@ -32,6 +32,8 @@ LONGEST_LINE = 1 << 18  # our own programs answer with one line of JSON
 def make_mount(mount: VolumeMount | Mapping[str, Any]) -> Mount:
     """Return docker-py's form of a mount."""
     values = mount.as_dict() if isinstance(mount, VolumeMount) else mount
+    if values.get("source"):
+        return Mount(target=values["target"], source=values["source"], type="bind", read_only=bool(values.get("read_only")))
     subpath = values.get("subpath") or None
     return Mount(target=values["target"], source=values["volume"], type="volume", read_only=bool(values.get("read_only")), subpath=subpath)
 
@@ -136,6 +138,26 @@ def inspect_volume(name: str) -> dict[str, Any] | None:
         except NotFound:
             return None
         return found
+
+
+def mount_view(volume: str, subpath: str, target: str, proof: str, place: str) -> list[VolumeMount]:
+    """Return the mounts of a directory that is a part of a volume, read-only.
+
+    ``proof`` is a file in it, which is shown at ``place`` too: a container starts only while it is there.
+
+    Never the directory as a part of the volume: for that the engine mounts it, writable, below its own directory for temporary files while a container starts.
+    An engine that is killed in that moment leaves the mount, and the next one empties that directory, and through the mount what is in the volume
+    (moby, `prepareTempDir` and `safepath.Join`). Of a single file only the place it is mounted on can go. So the directory comes from where the engine keeps
+    the volume, and the file as a part of the volume, which also tells the engine that the volume is in use. Volumes that the engine must mount first (a driver of
+    their own, or options) can only be had as a part.
+    """
+    found = inspect_volume(volume) or {}
+    if found.get("Driver") != "local" or found.get("Options") or not found.get("Mountpoint"):
+        return [VolumeMount(volume, target, subpath, read_only=True)]
+    return [
+        VolumeMount(volume, target, subpath, read_only=True, source=f"{found['Mountpoint']}/{subpath}"),
+        VolumeMount(volume, place, f"{subpath}/{proof}", read_only=True),
+    ]
 
 
 def ensure_volume(name: str, labels: Mapping[str, str]) -> dict[str, Any]:

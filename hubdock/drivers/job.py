@@ -11,16 +11,20 @@ from hubdock.core.errors import ImageGone
 
 @dataclass(frozen=True)
 class VolumeMount:
-    """A named volume, or a part of one, inside a container."""
+    """A named volume, or a part of one, inside a container.
+
+    ``source`` is the directory of the engine's host that the part is, empty unless it is to be mounted from there.
+    """
 
     volume: str
     target: str
     subpath: str = ""
     read_only: bool = False
+    source: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"volume": self.volume, "target": self.target, "subpath": self.subpath, "read_only": self.read_only}
+        return {"volume": self.volume, "target": self.target, "subpath": self.subpath, "read_only": self.read_only, "source": self.source}
 
 
 @dataclass(frozen=True)

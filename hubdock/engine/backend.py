@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from hubdock.core.naming import make_tag
-from hubdock.drivers.job import Job, JobResult
+from hubdock.drivers.job import Job, JobResult, VolumeMount
 from hubdock.drivers.solve import BuildRequest, Listener
 
 if TYPE_CHECKING:
@@ -181,6 +181,10 @@ class Backend(ABC):
     @abstractmethod
     def measure_volumes(self) -> dict[str, int]:
         """Return the bytes in each volume, as far as they can be known."""
+
+    def mount_view(self, volume: str, key: str, target: str) -> list[VolumeMount]:
+        """Return the mounts that show a server the view of one data key in the store's volume."""
+        return [VolumeMount(volume, target, f"views/{key}", read_only=True)]
 
     def find_data(self, tasks: TaskStore, key: str, volume: str) -> bool:
         """True if the store's volume holds a data key whole: its fetch ended well, and the volume is still the one it was fetched into."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubdock.core.naming import make_tag
 from hubdock.drivers.buildkit import Solver
-from hubdock.drivers.job import Job, JobResult
+from hubdock.drivers.job import Job, JobResult, VolumeMount
 from hubdock.drivers.solve import BuildRequest, Listener
 from hubdock.engine.backend import Backend, Solving
 
@@ -124,6 +124,11 @@ class DockerBackend(Backend):
         from hubdock.drivers import docker
 
         return docker.inspect_volume(name)
+
+    def mount_view(self, volume: str, key: str, target: str) -> list[VolumeMount]:
+        from hubdock.drivers import docker
+
+        return docker.mount_view(volume, f"views/{key}", target, "manifest.json", f"/hubdock/held/{key[:16]}")  # not below the target, which is read-only
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         from hubdock.drivers import docker

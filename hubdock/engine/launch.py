@@ -62,7 +62,7 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     current = a.dataset.inputs.key if a.dataset else ""
     keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or backend.find_data(tasks, key, store)))
     mounts = [VolumeMount(make_home_volume(prefix, user), HOME), VolumeMount(volume, a.workspace)]
-    mounts += [VolumeMount(store, f"{DATA}/{key[:SHORT_KEY]}", f"views/{key}", read_only=True) for key in keys]
+    mounts += [mount for key in keys for mount in backend.mount_view(store, key, f"{DATA}/{key[:SHORT_KEY]}")]
     labels = {
         "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
         "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def check_launch(hub: Hub, engine: PrivateEngine, options: dict[str, str], numbe
     """Restart the engine while a server is launched. That start may fail; the next one does not, and one container is left."""
     asked = threading.Thread(target=hub.api, args=("POST", "users/bob/servers/launch", options))
     asked.start()
-    hub.wait_for(lambda: engine_has(hub, "bob", "launch"), 30, "the container is made", 0.005)
+    hub.wait_for(lambda: is_being_started(hub, engine), 30, "the container is being started", 0.002)
     engine.restart(number)
     asked.join()
     time.sleep(0.5)
@@ -95,8 +96,10 @@ def check_launch(hub: Hub, engine: PrivateEngine, options: dict[str, str], numbe
     server.stop()
 
 
-def engine_has(hub: Hub, user: str, server: str) -> bool:
-    return bool(hub.engine.containers.list(all=True, filters={"label": [f"hubdock.user={user}", f"hubdock.server={server}"]}))
+def is_being_started(hub: Hub, engine: PrivateEngine) -> bool:
+    """True once the container is made, and a part of a volume is mounted for it, as an engine does while it starts one; or it runs already."""
+    found = hub.engine.containers.list(all=True, filters={"label": ["hubdock.user=bob", "hubdock.server=launch"]})
+    return bool(found) and (f"{engine.disk.path}/docker/tmp/" in Path("/proc/mounts").read_text() or found[0].status == "running")
 
 
 def test_servers_outlive_the_engine(hub: Hub, engine: PrivateEngine, project: Project) -> None:
