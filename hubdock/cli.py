@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubdock.cli_errors import EXPLAINED, Reporter
-from hubdock.core.errors import BuildCancelled, ImageGone
+from hubdock.core.errors import BuildCancelled, DataGone, ImageGone
 from hubdock.interrupt import CODE, Interrupted, install
 
 if TYPE_CHECKING:
@@ -161,10 +161,10 @@ def run(
         try:
             serve(settings, built.assembly, port, devices, announce)
             break
-        except ImageGone:
+        except (ImageGone, DataGone) as error:
             if last:
                 raise
-            console.print("The image was removed meanwhile: it is made anew.", soft_wrap=True)
+            console.print(f"{error.message.partition('. ')[0]}: once more.", soft_wrap=True)
     console.print("Stopped. The next `hubdock run` of this branch opens the same work again.", soft_wrap=True)
 
 

@@ -6,12 +6,14 @@ import http.client
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from hubdock.cli_plan import find_user
-from hubdock.core.errors import LaunchError
+from hubdock.core.errors import DataGone, LaunchError
+from hubdock.core.lost import find_lost_key
 from hubdock.core.resources import choose_devices
 from hubdock.drivers.server import Server, ServerRequest, find_end, find_taken_devices, read_last_words, start_server, stop_server
 from hubdock.drivers.space import name_end
@@ -19,6 +21,7 @@ from hubdock.engine.assembly import Assembly
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.launch import Launch, find_start_files, make_launch
+from hubdock.engine.store import forget_view
 from hubdock.engine.tasks import TaskStore
 from hubdock.interrupt import Interrupted, listening
 
@@ -45,21 +48,33 @@ def serve(settings: HubDock, assembly: Assembly, port: int, devices: tuple[str, 
     """Start the server of an assembly that was built, announce it once it answers, and return after the user had it stopped and it is removed.
 
     ``devices`` are the GPUs to choose from, empty: any. No container is left, however this ends; volumes stay. Raises LaunchError with the server's last
-    words if it ends by itself, BackendError, GPUUnavailable, and Interrupted if it was stopped before it answered.
+    words if it ends by itself, BackendError (DataGone, ImageGone: start again), GPUUnavailable, and Interrupted if it was stopped before it answered.
     """
     stop = threading.Event()
     with listening(stop.set):
         launch = make_launch(settings, assembly, Database(settings.database_url), TaskStore(settings.state), find_user(), SERVER)
         volume = next(mount["volume"] for mount in launch.mounts if mount["target"] == launch.workspace)
         token = secrets.token_urlsafe(24)
-        server = start_server(_make_request(settings, assembly, launch, volume, token, port, devices))
+        with _noticing_lost_data(settings, launch):
+            server = start_server(_make_request(settings, assembly, launch, volume, token, port, devices))
         try:
-            _wait_until_up(server, stop)
+            with _noticing_lost_data(settings, launch):
+                _wait_until_up(server, stop)
             announce(Running(server, f"http://127.0.0.1:{server.port}/lab?token={token}", token, volume))
             while not stop.wait(_LIFE):
                 _check_alive(server, "by itself")
         finally:
             stop_server(server.identity)
+
+
+@contextmanager
+def _noticing_lost_data(settings: HubDock, launch: Launch) -> Iterator[None]:
+    """Have data that the launch did not find in the store fetched anew, by whoever starts next."""
+    try:
+        yield
+    except DataGone as error:
+        forget_view(TaskStore(settings.state), find_lost_key(error, launch.as_dict()))
+        raise
 
 
 def _make_request(

@@ -32,6 +32,7 @@
     │   ├── BuilderUnavailable
     │   ├── IndexUnavailable
     │   ├── ImageGone                       an image was removed between the plan and its use
+    │   ├── DataGone                        data that was fetched is not in the store any more
     │   └── RegistryUnavailable       503
     └── ConfigError                   500   what the admin wrote; raised at startup
 
@@ -253,6 +254,11 @@ class IndexUnavailable(BackendError):
 class ImageGone(BackendError):
     """An image that was there when a start was planned was removed since. Starting again makes it anew."""
     code = "image_gone"
+
+
+class DataGone(BackendError):
+    """Data that was there when a start was planned is not in the store, or not whole. Starting again fetches it anew."""
+    code = "data_gone"
 
 
 class RegistryUnavailable(BackendError):

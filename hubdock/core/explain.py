@@ -56,6 +56,7 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
     "launch_failed": ("The server did not start", "Everything is ready, but the server's container ended at once, or never answered.", "Start again. If it stays so, choose more memory, or tell an administrator."),
     "builder_unavailable": ("The Docker Engine does not answer", "It may be restarting. Servers that run are not affected.", _AGAIN),
     "registry_unavailable": ("The image registry does not answer", "A base image could not be pulled, or its registry does not let the hub in.", f"{_AGAIN} If it stays so, tell an administrator."),
+    "data_gone": ("The data was removed meanwhile", "It was in the store when this start was planned.", "Start again: it is fetched anew."),
     "image_gone": ("An image was removed meanwhile", "It was there when this start was planned.", "Start again: it is made anew."),
     "backend_unavailable": ("Something that hubdock needs does not answer", "The branch may well be right.", _AGAIN),
     "repo_unreachable": ("The repository does not answer", "Its server did not answer in time, or refused the connection.", _AGAIN),

@@ -23,6 +23,7 @@ from hubdock.core.errors import (
     OutOfSpace,
     RegistryUnavailable,
 )
+from hubdock.core.lost import make_data_gone
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import make_plain
 
@@ -223,7 +224,7 @@ def _explain_container(pod: Pod, node: str) -> Waiting | None:
             kind, message, final, _ = next(found for found in _PULLS if re.search(found[3], f"{reason} {text}", re.I))
             return Waiting(kind(message, text), final)
         if "subPath" in text:
-            return Waiting(BackendError("The data was removed from the store a moment ago. Start again: it is fetched anew.", text), True)
+            return Waiting(make_data_gone(text), True)
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return Waiting(LaunchError(f"The node {node} can't start the server: {make_plain(text, 300)}. Tell an administrator.", text), True)
     return None

@@ -14,6 +14,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest
 
 from hubdock.core.errors import BackendError, HubDockError, LaunchError
+from hubdock.core.lost import make_data_gone
 from hubdock.core.text import make_tail
 from hubdock.drivers.archive import put_files
 from hubdock.drivers.docker import client, make_full, make_mount, make_unavailable, translated
@@ -162,8 +163,8 @@ def name_failure(error: APIError, gpu: bool) -> HubDockError | None:
         return LaunchError(
             "The Docker Engine could not give the GPU. Check its name (HubDockSpawner.gpu_devices, or --gpu-device) and the NVIDIA container toolkit.", text
         )
-    if "views/" in text and ("no such file" in folded or "subpath" in folded):
-        return BackendError("The data was removed from the store a moment ago. Start again: it is fetched anew.", text)
+    if "views/" in text and ("no such file" in folded or "does not exist" in folded or "subpath" in folded):
+        return make_data_gone(text)
     return None
 
 

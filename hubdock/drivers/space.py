@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hubdock.core.errors import HubDockError, LaunchError, OutOfSpace
+from hubdock.core.lost import find_data_gone
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _WORDS = re.compile(r"No space left on device|Disk quota exceeded|disk is full", re.I)
@@ -25,7 +26,7 @@ def noticed(place: str = "the hub") -> Iterator[None]:
 
 
 def name_end(text: str, words: str, place: str = "the Docker host") -> HubDockError:
-    """Return the error for a server that ended, given its last words: a full disk (of ``place``) is told from everything else."""
+    """Return the error for a server that ended, given its last words: a full disk (of ``place``) and missing data are told from everything else."""
     if _WORDS.search(words):
         return OutOfSpace.on(place, f"{text} {words}")
-    return LaunchError(f"{text} {words}".strip())
+    return find_data_gone(words) or LaunchError(f"{text} {words}".strip())

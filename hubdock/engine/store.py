@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubdock.core.dockerfile import CONDA_PYTHON
 from hubdock.core.errors import BackendError
+from hubdock.core.lost import KEY
 from hubdock.drivers.job import Job, VolumeMount
 from hubdock.engine.backend import Backend
+from hubdock.engine.tasks import TaskStore
 from hubdock.engine.work import GUEST
 
 LEFT_BEHIND = 24 * 3600.0  # an interrupted fetch goes on where it was, for so long
@@ -53,6 +55,14 @@ def _held(path: Path, operation: int) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def forget_view(tasks: TaskStore, key: str) -> None:
+    """Take away the proof that a data key is in the store: a server did not find it there. The next plan says that it is to be fetched."""
+    latest = tasks.latest("data", key) if KEY.fullmatch(key) else None
+    if latest is not None and not latest.running():
+        with suppress(FileNotFoundError):
+            (latest.path / "result.json").rename(latest.path / "result.removed")
 
 
 def list_views(backend: Backend, image: str, volume: str) -> tuple[list[View], int]:

@@ -14,12 +14,24 @@ UNSAFE = re.compile(r'[\x00-\x1f"]|%\(')  # what would end a quoted value of DVC
 HEADER = "# Written by hubdock at each start, unless you change this line.\n"
 
 
+class Gone(RuntimeError):
+    """The store has not got what it had: its text says what to do."""
+
+
 def read_manifest(mount):
-    """Return the outs of a mounted data key; none if it is not there any more."""
+    """Return the outs of a mounted data key. Raises Gone if they are not there."""
     try:
         with open(f"{mount}/manifest.json", encoding="utf-8") as file:
             return json.load(file)["outs"]
-    except (FileNotFoundError, TypeError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Gone(f"The data is not in the store, where it was before ({mount}). Stop the server and start it again: the data is fetched anew.") from error
+
+
+def read_older(mount):
+    """Return the outs of a data key that was linked before: none if the store has it no more, or never mounted it here."""
+    try:
+        return read_manifest(mount) if mount else []
+    except Gone:
         return []
 
 
@@ -29,7 +41,10 @@ def find_root(path, roots):
 
 
 def link(workspace, document, before):
-    """Link the document's data. ``before`` is the key that was linked last: what it had and this one has not is taken away, if it still is a link."""
+    """Link the document's data. ``before`` is the key that was linked last: what it had and this one has not is taken away, if it still is a link.
+
+    Raises Gone, having linked nothing, if the store has not got it.
+    """
     found = document.get("data") or {}
     mounts, roots = found.get("mounts", {}), document.get("dvc_roots", [])
     configure(workspace, roots)
@@ -37,7 +52,7 @@ def link(workspace, document, before):
     outs = read_manifest(mount) if mount else []
     wanted = {path: target for out in outs for path, target in find_links(mount, out)}
     if before and before != found.get("current"):
-        for out in read_manifest(mounts.get(before)):
+        for out in read_older(mounts.get(before)):
             for path, _ in find_links("", out):
                 if path not in wanted:
                     remove_link(f"{workspace}/{path}")

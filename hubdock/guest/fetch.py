@@ -7,9 +7,11 @@ seconds after which remotes that send nothing are given up). No file of the repo
 ``.dvc/config`` has no say.
 
 The store is ``/store``: ``pool/SCOPE`` is a DVC cache that only this program writes, ``views/KEY`` holds hard links to one key's objects
-(``ab/cdef…``, and ``l/ab/cdef…`` for DVC 2's hashes) and ``manifest.json``. A view appears whole, by a rename, when all its objects are there.
+(``ab/cdef…``, and ``l/ab/cdef…`` for DVC 2's hashes) and ``manifest.json``. A view appears whole, by a rename, when all its objects are there; one that has lost
+its manifest, and who knows what else, is mended where it is.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -230,8 +232,24 @@ def write_view(request, cache, view):
         os.chmod(directory, 0o755)
     os.chmod(f"{work}/manifest.json", 0o444)
     os.sync()
-    os.rename(work, view)
+    if os.path.isdir(view):
+        mend_view(work, view)
+    else:
+        os.rename(work, view)
     return len(linked), size
+
+
+def mend_view(work, view):
+    """Put back what a view has lost, its manifest last. Servers that mount it have their data again."""
+    for directory, _, names in os.walk(work):
+        place = os.path.normpath(os.path.join(view, os.path.relpath(directory, work)))
+        os.makedirs(place, mode=0o755, exist_ok=True)
+        for name in set(names) - {"manifest.json"}:
+            with contextlib.suppress(FileExistsError):
+                os.link(os.path.join(directory, name), os.path.join(place, name))
+    os.sync()
+    os.rename(f"{work}/manifest.json", f"{view}/manifest.json")
+    shutil.rmtree(work)
 
 
 def main():

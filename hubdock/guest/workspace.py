@@ -43,7 +43,7 @@ def prepare(document):
                 notice = update(workspace, document)
                 middle = time.monotonic()
                 if not notice and gitdir.Git(workspace).read("rev-parse", "--quiet", "--verify", "HEAD") == document["commit"]:
-                    link_data(workspace, document)
+                    notice = try_link_data(workspace, document)
             write_notice(workspace, notice)
         except (OSError, RuntimeError) as error:
             say(f"the workspace could not be brought up to date, and was left as it is: {error}")
@@ -61,6 +61,15 @@ def link_data(workspace, document):
     state = read_state(workspace)
     data.link(workspace, document, state.get("data"))
     write_state(workspace, {**state, "data": (document.get("data") or {}).get("current")})
+
+
+def try_link_data(workspace, document):
+    """Link the data of a workspace that has work in it, which must open without: return why it could not be linked, empty if it was."""
+    try:
+        link_data(workspace, document)
+    except data.Gone as error:
+        return str(error)
+    return ""
 
 
 # --- a half-made workspace is made again: nobody could reach it before it was whole ---

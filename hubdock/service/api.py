@@ -20,6 +20,7 @@ from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
 from hubdock.engine.images import list_made_images
 from hubdock.engine.launch import Launch, find_start_files, make_launch
+from hubdock.engine.store import forget_view
 from hubdock.service.base import APIHandler
 from hubdock.service.events import describe_watched
 from hubdock.service.openapi import make_openapi
@@ -164,6 +165,8 @@ class LaunchesHandler(APIHandler):
         require_internal(self)
         body = self.read_json()
         user, server = str(body.get("user", "")), str(body.get("server", ""))
+        if body.get("lost"):
+            await self.engine.builds.in_thread(forget_view, self.engine.tasks, str(body["lost"]))
         assembly = await make_plan(self, body.get("options") or {}, Asker(user, frozenset(map(str, body.get("groups") or []))))
         build = await self.engine.ensure(assembly, user, server)
         if assembly.plan.ready:

@@ -192,7 +192,8 @@ _WORKSPACE_ERRORS = {"404": _answer("There is none, or it is somebody else's", _
 _WHO = [_query("user", "name of the user"), _query("server", "name of the server")]
 _SERVER = {**_query("server", "the server that waits; none: you do"), "required": False}
 _VIEW = {**_query("view", "page: how the start is, in words and stages, and the newest output, for as little as it takes to follow a long log"), "required": False}
-_LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options")})
+_LOST = {**_TEXT, "description": "key of data that a launch did not find in the store: it is fetched anew"}
+_LAUNCH_BODY = _object({"user": _TEXT, "server": _TEXT, "options": _ref("Options"), "lost": _LOST})
 
 PATHS: dict[str, Any] = {
     "/api/": {"get": _operation("Name and version", {"200": _answer("Both", _object({"name": _TEXT, "version": _TEXT}))}, open_to_all=True)},

@@ -56,9 +56,12 @@ class ServiceClient:
             raise BackendError("hubdock's service answers with an error. Tell an administrator.", f"{answer.status_code} {answer.text[:500]}") from error
         raise from_dict(told)
 
-    async def begin(self, user: str, groups: list[str], server: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Have everything made for a user's server, with what they may read. Return ``build``, and ``launch`` if it is ready."""
-        answer = await self._ask("POST", "api/launches", json={"user": user, "groups": groups, "server": server, "options": options})
+    async def begin(self, user: str, groups: list[str], server: str, options: dict[str, Any], lost: str = "") -> dict[str, Any]:
+        """Have everything made for a user's server, with what they may read. Return ``build``, and ``launch`` if it is ready.
+
+        ``lost`` is the key of data that was not in the store.
+        """
+        answer = await self._ask("POST", "api/launches", json={"user": user, "groups": groups, "server": server, "options": options, "lost": lost})
         found: dict[str, Any] = answer.json()
         return found
 

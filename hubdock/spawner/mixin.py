@@ -12,7 +12,8 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Unicode, default
 from traitlets.config import LoggingConfigurable
 
-from hubdock.core.errors import BuildError, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
+from hubdock.core.errors import BuildError, DataGone, HubDockError, ImageGone, LaunchError, QueueFull, from_dict
+from hubdock.core.lost import find_lost_key
 from hubdock.core.options import Options, flatten_form, parse_options
 from hubdock.drivers.secrets import read_secret
 from hubdock.drivers.space import name_end
@@ -138,13 +139,14 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
             self.clients[key] = ServiceClient(self.service_url, token)
         return self.clients[key]
 
-    async def ensure_launch(self) -> None:
-        """Have everything made, and set ``launch``. Raises HubDockError."""
+    async def ensure_launch(self, lost: str = "") -> None:
+        """Have everything made, and set ``launch``. ``lost`` is the key of data that was not in the store. Raises HubDockError."""
         client, user, server = self.client_of_service, self.user.name, self.name
         options = (self.chosen or parse_options(self.user_options)).as_dict()
         self.start_progress.say("Looking at the branch")
         while True:
-            answer = await client.begin(user, [group.name for group in self.user.groups], server, options)
+            answer = await client.begin(user, [group.name for group in self.user.groups], server, options, lost)
+            lost = ""
             self.build_id = answer["build"]["id"]
             if answer["launch"] is None:
                 await self._follow(client, answer)
@@ -194,11 +196,14 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
                 except ImageGone:
                     self.start_progress.say("The image was removed meanwhile: it is made anew")
                     return await self._make_and_launch()
+                except DataGone as error:
+                    self.start_progress.say("The data was removed meanwhile: it is fetched anew")
+                    return await self._make_and_launch(find_lost_key(error, self.launch))
         finally:
             self.start_progress.end()
 
-    async def _make_and_launch(self) -> Any:
-        await self.ensure_launch()
+    async def _make_and_launch(self, lost: str = "") -> Any:
+        await self.ensure_launch(lost)
         self.start_progress.say("Starting the server", self.start_progress.percent)
         return await self.launch_server()
 

@@ -93,6 +93,21 @@ def test_second_user_fetches_nothing(hub: Hub, tracked: Project, server: Remote)
     second.stop()
 
 
+def test_an_emptied_view_is_mended_by_the_next_start(hub: Hub, tracked: Project, server: Remote) -> None:
+    """Whoever emptied it: the start fetches it anew, without a download, and a server that runs on it has its data again."""
+    first = start(hub, tracked, "runs")
+    server.requests.clear()
+    hub.engine.containers.run(
+        hub.settings["HubDock"]["base_image"], ["bash", "-c", "rm -r /store/views/*/*"], entrypoint=[], user="0", remove=True, volumes={f"{hub.prefix}-data": {"bind": "/store"}}
+    )
+    assert first.run("cat images/3.txt", check=False) != "image 3"
+    second = hub.start_server("bob", "anew", {"repo": tracked.url, "ref": "main"})
+    assert not [path for _, path in server.requests if path.startswith("/dvc/")]
+    for each in (first, second):
+        assert each.run("cat images/3.txt; dvc status") == "image 3Data and pipelines are up to date."
+        each.stop()
+
+
 def test_moved_data_moves_clean_workspaces_and_keeps_others(hub: Hub, tracked: Project) -> None:
     """A clean workspace gets the newer data; one with work keeps the data that its own .dvc files name."""
     clean, busy = start(hub, tracked, "clean"), hub.start_server("bob", "busy", {"repo": tracked.url, "ref": "main"})

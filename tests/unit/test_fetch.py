@@ -70,6 +70,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     store.server.shutdown()
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_view_that_lost_its_manifest_is_mended_where_it_is(store: Store, left: int) -> None:
+    """For whoever mounts it. Nothing is downloaded again."""
+    one, two = store.offer("good", md5(b"one"), b"one"), store.offer("good", md5(b"two"), b"two")
+    assert store.fetch("k" * 64, {"one": one, "two": two}) == 0
+    view = store.path / "store/views" / ("k" * 64)
+    before, place = store.files(), view.stat().st_ino
+    store.server.requests.clear()
+    for path in [view / "manifest.json", *[path for path in sorted(view.rglob("*")) if path.is_file() and path.name != "manifest.json"][left:]]:
+        path.unlink()
+    assert store.fetch("k" * 64, {"one": one, "two": two}) == 0
+    assert (store.files(), view.stat().st_ino) == (before, place) and not store.server.requests
+    assert len(json.loads((view / "manifest.json").read_text())["outs"]) == 2 and [path.name for path in view.parent.iterdir()] == ["k" * 64]
+
+
 def test_files_and_directories(store: Store) -> None:
     one, two = store.offer("good", md5(b"one"), b"one"), store.offer("good", md5(b"two"), b"two")
     tree = store.offer_list("good", [{"md5": one, "relpath": "a/one"}, {"md5": two, "relpath": "two"}])

@@ -9,6 +9,7 @@ import pytest
 from hubdock.core.errors import (
     BackendError,
     CapacityError,
+    DataGone,
     GPUUnavailable,
     HubDockError,
     ImageGone,
@@ -115,7 +116,7 @@ PULLS: list[tuple[str, str, type[HubDockError], bool, str]] = [
     ("ErrImagePull", "failed to copy: write /var/lib/containerd/x: no space left on device", OutOfSpace, False, "no disk space left for the image"),
     ("InvalidImageName", 'Failed to apply default image tag "R:": couldn\'t parse image name', ImageGone, True, "not in the registry"),
     ("CreateContainerConfigError", "container has runAsNonRoot and image has non-numeric user (jovyan), cannot verify user is non-root", LaunchError, True, "The node n1 can't start the server: container has runAsNonRoot"),
-    ("CreateContainerConfigError", 'failed to create subPath directory for volumeMount "hubdock-1" of container "notebook"', BackendError, True, "The data was removed from the store"),
+    ("CreateContainerConfigError", 'failed to create subPath directory for volumeMount "hubdock-1" of container "notebook"', DataGone, True, "The data was removed from the store"),
 ]
 
 

@@ -141,6 +141,40 @@ def test_a_clean_workspace_gets_the_newer_data(server: Server) -> None:
     assert read_link(server) == "two/aa/x" and (server.work / "d.dvc").read_text() == "2"
 
 
+def test_a_new_workspace_is_not_made_without_its_data(server: Server) -> None:
+    """The store lost what it had: the start fails, and says what to do; the next one makes the workspace whole."""
+    server.remote.commit({"d.dvc": "1", ".gitignore": "/d\n/.dvc\n"})
+    (server.path / "store/one").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match=r"The data is not in the store.*start it again"):
+        server.prepare("one")
+    (server.path / "store/one").rmdir()
+    server.prepare("one")
+    assert read_link(server) == "one/aa/x" and server.git("status", "--short") == ""
+
+
+def test_a_workspace_with_work_opens_without_its_data_and_says_so(server: Server) -> None:
+    """The next start links it, if it is there again."""
+    server.remote.commit({"d.dvc": "1", ".gitignore": "/d\n/.dvc\n/HUBDOCK.md\n"})
+    server.prepare("one")
+    server.remote.commit({"d.dvc": "2"})
+    (server.path / "store/two").mkdir()
+    server.prepare("two")
+    assert "The data is not in the store" in (server.work / "HUBDOCK.md").read_text() and "The data is not in the store" in " ".join(server.said)
+    assert read_link(server) == "one/aa/x" and json.loads((server.work / ".git/hubdock/state.json").read_text())["data"] == "one"
+    (server.path / "store/two").rmdir()
+    server.prepare("two")
+    assert read_link(server) == "two/aa/x" and not (server.work / "HUBDOCK.md").exists()
+
+
+def test_data_of_an_older_commit_may_be_gone(server: Server) -> None:
+    server.remote.commit({"d.dvc": "1", ".gitignore": "/d\n/.dvc\n"})
+    server.prepare("one")
+    (server.path / "store/one/manifest.json").unlink()
+    server.remote.commit({"d.dvc": "2"})
+    server.prepare("two")
+    assert read_link(server) == "two/aa/x" and not (server.work / "HUBDOCK.md").exists()
+
+
 def test_moving_forward_asks_nobody_for_what_git_reads_on_its_way(server: Server) -> None:
     """git takes .gitignore and .gitattributes from its objects. Without them it ended half-way, with files of both commits."""
     rules = {"sub/.gitignore": "*.o\n", ".gitattributes": "*.txt text\n", "sub/.gitattributes": "x -text\n"}
