@@ -70,6 +70,7 @@ class Install:
     file: Path
     values: dict[str, Any]
     token: str
+    said: str = ""
 
     @property
     def builds(self) -> str:
@@ -96,7 +97,7 @@ class Install:
 def run_install(directory: Path, images: dict[str, str], registry: str, remote: str) -> Iterator[Install]:
     """Hold a release with a hub of its own, in a namespace that lets in only what passes the standard *restricted*. ``remote`` is the git server's address."""
     namespace, token = f"hdinst-{secrets.token_hex(3)}", secrets.token_hex(16)
-    here = [{"cidr": f"{HOST}/32"}]
+    remotes, images_at = ([{"cidr": f"{HOST}/32", "ports": [int(address.rpartition(":")[2])]}] for address in (remote, registry))
     extra = f'c.JupyterHub.services = [{{"name": "tests", "api_token": "{token}", "admin": True}}]\nc.SharedPasswordAuthenticator.user_password = "{PASSWORD}"\n'
     values = {
         "image": images, "registry": {"host": f"{registry}/{namespace}", "insecure": True},
@@ -104,13 +105,13 @@ def run_install(directory: Path, images: dict[str, str], registry: str, remote: 
         "service": {"storage": {"size": "1Gi"}}, "data": {"size": "1G"},
         "builds": {"image": f"{registry}/buildkit:rootless", "resources": {"requests": {"cpu": "100m"}}, "cache": {"size": "5G"}},
         "hub": {"config": {"Authenticator": {"allowed_users": ["alice"]}, "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M"}}, "extraConfig": extra},
-        "networkPolicies": {"dns": [f"{HOST}/32"], "registry": here, "indexes": [], "remotes": here, "servers": here},
+        "networkPolicies": {"dns": [f"{HOST}/32"], "registry": images_at, "remotes": remotes, "servers": remotes},
     }  # fmt: skip
     made = Install(namespace, directory / "values.yaml", values, token)
     kubectl("create", "namespace", namespace)
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     try:
-        made.apply("install")
+        made.said = made.apply("install")
         yield made
     finally:
         subprocess.run([require_helm(), "uninstall", RELEASE, "--namespace", namespace], capture_output=True, timeout=300)
