@@ -131,6 +131,12 @@ class HubDockSpawner(HubDockMixin, DockerSpawner):  # type: ignore[misc]
 
     # --- the end ---
 
+    async def remove_object(self) -> None:
+        """Remove the container, stopped first if it runs: the one of a start during which the engine went away may, and the next start needs its name."""
+        with suppress(APIError):
+            await self.stop_object()
+        await super().remove_object()
+
     async def poll(self) -> Any:
         """Tell whether the server runs; a container that ended by itself is removed once the hub knows.
 

@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import APIError
 from dockerspawner import DockerSpawner
 from tornado.web import HTTPError
 
@@ -173,6 +175,22 @@ async def test_the_admin_s_host_configuration_is_kept(monkeypatch: pytest.Monkey
         {"pids_limit": 4096, "auto_remove": False, "mem_limit": 1024**3, "security_opt": ["apparmor=unconfined", "no-new-privileges"]}
     ]
     assert spawner.extra_host_config == before and admin["security_opt"] == ["apparmor=unconfined"]
+
+
+async def test_a_container_that_a_broken_start_left_running_makes_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine refuses to remove what runs, and the next start, whose container has the same name, would fail."""
+    asked: list[str] = []
+
+    async def ask(self: Any, method: str, *_: Any, **more: Any) -> None:
+        asked.append(method)
+        if asked == ["remove_container"]:
+            raise APIError("Conflict", SimpleNamespace(status_code=409), "cannot remove container: container is running")
+
+    monkeypatch.setattr(DockerSpawner, "docker", ask)
+    spawner = HubDockSpawner(_mock=True)
+    spawner.object_id = "c0ffee"
+    await spawner.remove_object()
+    assert asked == ["stop", "remove_container"]
 
 
 # --- one service for each state directory ---
