@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 SCHEMA = 1
@@ -45,19 +46,19 @@ def make_digest(kind: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The common part: a key's inputs are its fields."""
+    """The common part: a key's inputs are its fields. What follows from them is made once: a queue compares keys again and again."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the inputs as JSON values."""
         values: dict[str, Any] = json.loads(make_canonical({field.name: getattr(self, field.name) for field in fields(self)}))
         return values
 
-    @property
+    @cached_property
     def canonical(self) -> str:
         """What is kept beside the thing that the key names, and compared on a hit."""
         return make_canonical(self.as_dict())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The key: 64 hex digits."""
         kind = type(self).__name__.removesuffix("Inputs").lower()

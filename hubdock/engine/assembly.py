@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -91,6 +91,13 @@ class Assembly:
     def needs(self, part: str) -> bool:
         """True if a part has to be made, or is being made."""
         return self.plan.part(part).state in {State.BUILD, State.RUNNING}
+
+    @cached_property
+    def task_keys(self) -> tuple[tuple[str, str], ...]:
+        """The (kind, key) of the tasks that it is made of, as far as its keys are known."""
+        base = self.base_key if self.needs("base") else ""
+        keys = [("base", base), ("environment", self.environment and self.environment.key), ("image", self.image and self.image.key), ("data", self.dataset and self.dataset.inputs.key)]
+        return tuple((kind, key) for kind, key in keys if key)
 
     @property
     def identity(self) -> tuple[str, str, ResolvedRef, Options]:

@@ -68,7 +68,7 @@ class Builds:
 
     def _check_room(self, assembly: Assembly, user: str) -> None:
         """Raise QueueFull if a new build would wait, and too many wait already. What is ready, or is being made, needs no room."""
-        missing = [key for key in self._find_keys(assembly) if assembly.needs(key[0]) and not self.runner.is_known(*key)]
+        missing = [key for key in assembly.task_keys if assembly.needs(key[0]) and not self.runner.is_known(*key)]
         if not missing:
             return
         free = max(0, min(self.runner.queues[kind].free for kind, _ in missing))
@@ -84,7 +84,7 @@ class Builds:
     async def foresee(self, a: Assembly, user: str) -> tuple[int, float | None]:
         """Return the place in the queue that a start would have now (0: none waits before it), and the seconds that this takes, None if not known."""
         worst: tuple[int, float | None] = (0, 0.0)
-        for kind, key in self._find_keys(a):
+        for kind, key in a.task_keys:
             position = self.runner.queues[kind].foresee(user) if a.needs(kind) and not self.runner.is_known(kind, key) else 0
             if position > worst[0]:
                 seconds, _ = await self.in_thread(self.database.estimate, kind)
@@ -93,13 +93,7 @@ class Builds:
 
     def find_waiting(self, kind: str, key: str) -> list[Build]:
         """Return the builds that wait for a task, or will."""
-        return [build for build in self.active.values() if not build.done.is_set() and (kind, key) in self._find_keys(build.assembly)]
-
-    def _find_keys(self, a: Assembly) -> list[tuple[str, str]]:
-        """Return (kind, key) of the tasks that an assembly is made of, as far as its keys are known."""
-        base = a.base_key if a.needs("base") else ""
-        keys = [("base", base), ("environment", a.environment and a.environment.key), ("image", a.image and a.image.key), ("data", a.dataset and a.dataset.inputs.key)]
-        return [(kind, key) for kind, key in keys if key]
+        return [build for build in self.active.values() if not build.done.is_set() and (kind, key) in build.assembly.task_keys]
 
     async def leave(self, build: Build, user: str, server: str = "") -> None:
         """Take a user's server out, or the user who waits for none: their other servers go on waiting. When nobody is left after the grace time, the tasks that no other build needs are ended."""
@@ -126,7 +120,7 @@ class Builds:
         if build.runner is not None:
             build.runner.cancel()
             await asyncio.wait([build.runner])
-        for kind, key in self._find_keys(build.assembly):
+        for kind, key in build.assembly.task_keys:
             if not self.find_waiting(kind, key):
                 await self.runner.leave(kind, key, build.attempts.get(kind))
 
