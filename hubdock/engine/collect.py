@@ -112,7 +112,10 @@ class Collector:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise CapacityError("A collection runs already. Wait until it has ended.") from error
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing it does not suffice while a process that is being started has it too
 
     def _remove_items(self, inventory: Inventory, selection: Selection) -> list[tuple[Removal, int | None]]:
         """Remove all but the cache; return each removal with the bytes it freed, None for what stayed."""
