@@ -82,7 +82,8 @@ def render_environment(
     the shared cache. True: resolve in a stage of its own, install the wheels from the shared cache before any package code has run, and build
     the rest with a cache of this environment alone (a ``setup.py`` can poison a shared one). ``secrets`` are ids of build secrets, which
     no step that runs package code ever sees. ``project`` is where the requirements are while packages are built: the workspace, so that an
-    editable install points to what the user will edit.
+    editable install points to what the user will edit. ``workdir`` is empty where the base has one: the step would make an empty layer, and BuildKit
+    would unpack the whole base for it even if there is nothing to install.
     """
     lines = [f"FROM {base} AS system", "USER 0:0", *_apt(apt), f"USER {UID}:{GID}"]
     lines += ["FROM system AS resolve", _run("resolve", [private_cache], project=project)] if install and from_source else []
@@ -98,7 +99,8 @@ def render_environment(
     if smoke:
         lines += [f"COPY --from=tried {_TRIED} {ROOT}/tried"]  # there is no image if the trial fails
     lines += make_pairs("LABEL", labels)
-    return "\n".join([*lines, f"USER {user}", f"WORKDIR {quote(workdir)}", ""])
+    lines += [f"USER {user}", *([f"WORKDIR {quote(workdir)}"] if workdir else [])]
+    return "\n".join([*lines, ""])
 
 
 def _run_smoke() -> str:

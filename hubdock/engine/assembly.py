@@ -156,7 +156,7 @@ def make_environment_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
         {"host": urlsplit(str(e["origin"])).hostname, "username": e.get("username", ""), "password_file": e["password_file"]} for e in settings.index_credentials
     ]
     return _common(settings) | _repository(settings, a) | {
-        "tag": make_tag("environment", a.environment.key), "base": a.prepared, "user": a.base.user, "workdir": a.base.identity.get("WorkingDir") or HOME,
+        "tag": make_tag("environment", a.environment.key), "base": a.prepared, "user": a.base.user, "workdir": "" if a.base.identity.get("WorkingDir") else HOME,
         "apt": list(recipe.apt), "install": recipe.kind != "none", "main": recipe.main, "workspace": a.workspace, "files": [astuple(entry) for entry in recipe.files],
         "needs_source": recipe.local or bool(recipe.sources), "may_build": not netrc, "netrc": netrc,
         "scope": make_scope_name(a.environment.scope), "cache": f"hubdock-wheels-{make_scope_name(a.environment.scope)}", "env": {**project.env, **command}, "labels": {**project.labels, **labels},

@@ -21,7 +21,7 @@ ENVIRONMENT: dict[str, Any] = {
 CASES = {
     "base-as-it-is": render_base("hubdock/source:1", user="1000:100", dvc=[], apt=[], certificates=False, labels={"hubdock.base": "base:1"}),
     "base-with-all": render_base("hubdock/source:1", user="jovyan", dvc=["dvc[s3]>=3"], apt=["git-lfs"], certificates=True, labels={"hubdock.base": "base:1"}),
-    "environment-none": render_environment("hubdock/base:1", **ENVIRONMENT | {"install": False}),
+    "environment-none": render_environment("hubdock/base:1", **ENVIRONMENT | {"install": False, "workdir": ""}),
     "environment-wheels": render_environment("hubdock/base:1", **ENVIRONMENT | {"apt": ["ffmpeg", "git"], "secrets": ["netrc"]}),
     "environment-tried": render_environment("hubdock/base:1", **ENVIRONMENT | {"smoke": True}),
     "environment-source": render_environment("hubdock/base:1", **ENVIRONMENT | {"from_source": True, "secrets": ["netrc"], "project": "/home/jovyan/x"}),
