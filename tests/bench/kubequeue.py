@@ -22,7 +22,7 @@ from tests.kit.kube import KubeHub, new_namespace
 from tests.kit.kubebuild import Namespace, find_registry
 from tests.kit.repos import Project
 
-KEYS, SHARED, LIMIT = 200, 20, 4  # distinct builds that are queued, how many of them two hubs want, how many run at once
+KEYS, SHARED, LIMIT = 200, 20, 6  # distinct builds that are queued, how many of them two hubs want, how many run at once
 
 
 @on_cluster
