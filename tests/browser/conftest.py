@@ -1,18 +1,21 @@
-"""Headless Chromium on the hub that the Docker suite uses; `Windows` opens a browser's windows, `check_axe` looks for what shuts people out."""
+"""Headless Chromium on a hub like that of the Docker suite; `Windows` opens a browser's windows, `check_axe` looks for what shuts people out."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
-from tests.docker.conftest import docker_engine, gpus, hub, hub_settings, locked, project, server  # noqa: F401 (the same fixtures)
-from tests.kit.hub import PASSWORD, ROOT, Hub
+from config.demo.server import Server
+from tests.kit.hub import PASSWORD, ROOT, Hub, run_hub
+from tests.kit.repos import Project
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 expect.set_options(timeout=15_000)  # the machine may be busy
@@ -61,6 +64,24 @@ class Windows:
         assert not self.foreign, self.foreign
 
 
+@pytest.fixture(scope="session")
+def server(docker_remote: Server) -> Server:
+    return docker_remote
+
+
+@pytest.fixture(scope="session")
+def hub(docker_engine: docker.DockerClient, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub where nobody has been yet."""
+    with run_hub(tmp_path_factory.mktemp("hub"), hub_settings) as running:
+        yield running
+    shutil.rmtree(running.state, ignore_errors=True)
+
+
+@pytest.fixture
+def project(server: Server, tmp_path: Path) -> Project:
+    return Project(server, tmp_path, "project")
+
+
 @pytest.fixture
 def windows(chromium: Browser) -> Iterator[Windows]:
     """Opens windows of any size, light or dark, with or without JavaScript."""
@@ -87,7 +108,7 @@ def small_page(windows: Windows) -> Page:
     return windows.open(SMALL)
 
 
-def log_in(page: Page, hub: Hub, user: str) -> None:  # noqa: F811
+def log_in(page: Page, hub: Hub, user: str) -> None:
     page.goto(f"{hub.url}/hub/login")
     page.fill("#username_input", user)
     page.fill("#password_input", PASSWORD)

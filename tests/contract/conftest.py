@@ -1,4 +1,5 @@
-"""Real registries: as they are, behind a password, behind a token service, and behind a proxy that spoils what they say."""
+"""What every place has to do alike: hubs on Docker and on Kubernetes; registries as they are, behind a password, behind a token service, and behind a proxy that
+spoils what they say."""
 
 from __future__ import annotations
 
@@ -7,14 +8,44 @@ from pathlib import Path
 
 import pytest
 
+from config.demo.server import Server
 from hubdock.drivers.oci import Registry
 from hubdock.drivers.oci_auth import Logins
+from tests.kit.hub import Hub
+from tests.kit.kube import KubeHub
 from tests.kit.moody import Moody
 from tests.kit.registry import Registry as Running
 from tests.kit.registry import find_program, write_htpasswd
+from tests.kit.repos import Project
 from tests.kit.tokens import TokenServer
 
 Connect = Callable[..., Registry]
+
+
+# --- hubs ---
+
+
+@pytest.fixture(scope="session", params=["docker", "kubernetes"])
+def hub(request: pytest.FixtureRequest) -> Hub:
+    """A hub of each kind, which its own suite uses too."""
+    found: Hub = request.getfixturevalue({"docker": "docker_hub", "kubernetes": "kube_hub"}[request.param])
+    return found
+
+
+@pytest.fixture
+def remote(hub: Hub, request: pytest.FixtureRequest) -> Server:
+    """The git and DVC server that the hub's servers reach."""
+    found: Server = request.getfixturevalue("kube_remote" if isinstance(hub, KubeHub) else "docker_remote")
+    return found
+
+
+@pytest.fixture
+def project(remote: Server, tmp_path: Path) -> Project:
+    """A new, empty repository."""
+    return Project(remote, tmp_path, "project")
+
+
+# --- registries ---
 
 
 def start(directory: Path, **settings: object) -> Running:

@@ -23,11 +23,10 @@ from hubdock.engine.assembly import make_image_spec
 from hubdock.engine.build import Build
 from hubdock.engine.step_base import make_identity
 from tests.contract.test_registry_images import Images
-from tests.docker.test_determinism import make_hostile
 from tests.kit.builder import Builder
 from tests.kit.registry import Registry as Running
 from tests.kit.registry import build_small_base, find_program
-from tests.kit.repos import Project
+from tests.kit.repos import Project, make_hostile
 
 
 class Place:
@@ -117,7 +116,6 @@ def list_files(builder: Builder, image: Any, *roots: str) -> dict[str, tuple[obj
 def test_it_is_the_image_that_buildkit_makes(builder: Builder, places: list[Place], project: Project) -> None:
     """Every file, mode, owner, time and link, and every setting; on two registries the same layers."""
     make_hostile(project)
-    (project.path / "requirements.txt").unlink()
     project.write_all({".hubdock.yml": "copy: [{from: sub, to: /opt/sub}, {from: plain.txt, to: ~/.config/plain.txt}]\nenv: {MARK: 'a \"b\" $c'}\n"}).commit()
     build = builder.must(repo=project.url, ref="main")
     wanted, found = builder.image("image", build), []

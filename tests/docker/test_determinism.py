@@ -17,12 +17,7 @@ from hubdock.drivers.mirror import Mirror
 from hubdock.engine.assembly import Assembly, make_image_spec
 from hubdock.engine.step_image import write_context
 from tests.kit.builder import Builder
-from tests.kit.repos import Project, make_requirements
-
-HOSTILE = {
-    "plain.txt": "x", "with space.txt": "x", "new\nline.txt": "x", "tab\there.txt": "x", "Case.txt": "upper", "case.txt": "lower", "ünïcode.txt": "x",
-    "Dockerfile": "FROM scratch\n", ".dockerignore": "*\n", "sub/Dockerfile": "FROM scratch\n", "sub/.dockerignore": "*\n", "run.sh": "#!/bin/sh\necho ran\n",
-}  # fmt: skip
+from tests.kit.repos import HOSTILE, Project, make_hostile, make_requirements
 
 
 @pytest.fixture
@@ -31,16 +26,6 @@ def builders(docker_engine: docker.DockerClient, server: Server, tmp_path: Path)
     yield made
     for each in made:
         each.clean()
-
-
-def make_hostile(project: Project) -> None:
-    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0"), **HOSTILE})
-    (project.path / "run.sh").chmod(0o755)
-    for name, target in {"link": "plain.txt", "broken": "nowhere", "absolute": "/etc/hostname", "dirlink": "sub", "up": "../outside"}.items():
-        os.symlink(target, project.path / name)
-    with open(os.fsencode(project.path) + b"/raw-\xff.txt", "w") as file:
-        file.write("x")
-    project.commit("all kinds of names")
 
 
 def make_context(builder: Builder, a: Assembly) -> bytes:
@@ -63,7 +48,7 @@ def solve_without_cache(builder: Builder, context: bytes) -> list[str]:
 
 
 def test_two_empty_state_directories(builders: list[Builder], project: Project) -> None:
-    make_hostile(project)
+    make_hostile(project, make_requirements("tabulate==0.9.0"))
     found = []
     for builder in builders:
         build = builder.must(repo=project.url, ref="main")
@@ -80,7 +65,7 @@ def test_two_empty_state_directories(builders: list[Builder], project: Project) 
 
 def test_every_kind_of_file_arrives(builders: list[Builder], project: Project) -> None:
     """Executable bits, links of all kinds, strange names, and a Dockerfile and .dockerignore that are only files."""
-    make_hostile(project)
+    make_hostile(project, make_requirements("tabulate==0.9.0"))
     builder = builders[0]
     image = builder.image("image", builder.must(repo=project.url, ref="main"))
     script = (

@@ -1,4 +1,4 @@
-"""The main job: from a repository and a branch to JupyterLab with its code, packages and data, by every way to start it."""
+"""The main job, from a repository and a branch to JupyterLab, by every way to start it. What is in the server then: tests/contract/test_workspace.py."""
 
 from __future__ import annotations
 
@@ -21,40 +21,6 @@ def digits(project: Project) -> Project:
     project.git("checkout", "--quiet", "-b", "vgg19")
     project.write_all({"train.py": "print('vgg19')\n"}).commit("a deeper network")
     return project
-
-
-def test_two_hypotheses_at_once(hub: Hub, digits: Project) -> None:
-    """Two servers of one user: code, data, packages and git are each branch's own."""
-    names = {branch: f"two-{branch}" for branch in ("main", "vgg19")}
-    for branch, name in names.items():
-        assert hub.api("POST", f"users/alice/servers/{name}", {"repo": digits.url, "ref": branch}).status_code in {201, 202}
-    for branch, name in names.items():
-        server = hub.wait_ready("alice", name)
-        listed = {entry["name"] for entry in server.ask("contents").json()["content"]}
-        assert {"README.md", "images", "train.py", "requirements.txt"} <= listed
-        assert len(server.ask("contents/images").json()["content"]) == 20
-        assert server.run("git status --porcelain=v1 --branch") == f"## {branch}...origin/{branch}"
-        assert server.run("dvc status") == "Data and pipelines are up to date."
-        assert server.run("cat images/7.txt && python train.py") == f"image 7{branch}"
-        server.run("python -c 'import tabulate; assert tabulate.__version__ == \"0.9.0\"; import tensorflow'")
-    server.run("echo more >> README.md && git commit -qam 'from the server' && git push -q")
-    assert digits.git("ls-remote", digits.url, "refs/heads/vgg19").split()[0] == server.run("git rev-parse HEAD")
-    server.run("echo new > images/new.txt && dvc add -q images && git commit -qam data && git push -q && dvc push -q")
-    digits.git("pull", "--quiet", "origin", "vgg19")
-    digits.dvc("pull", "--quiet")
-    assert (digits.path / "images/new.txt").read_text() == "new\n"
-    for name in names.values():
-        hub.stop_server("alice", name)
-
-
-def test_terminal_of_jupyter(hub: Hub, digits: Project) -> None:
-    """A terminal in JupyterLab is in the workspace, knows who commits, and finds dvc."""
-    from tests.kit.terminal import run_in_terminal
-
-    server = hub.start_server("bob", "terminal", {"repo": digits.url, "ref": "main"})
-    output = run_in_terminal(server, "pwd; git config user.name; dvc status; git status --short; echo all-$((1+1))", until="all-2")
-    assert server.workspace in output and "bob" in output and "up to date" in output
-    server.stop()
 
 
 def test_by_the_hubs_own_form(hub: Hub, digits: Project) -> None:

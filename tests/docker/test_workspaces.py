@@ -146,3 +146,12 @@ def test_the_command_line(hub: Hub, project: Project) -> None:
     assert cli.read("workspaces", "restore", volume)[0]["trashed"] is None
     for wrong in (["delete"], ["list", volume], ["burn", volume], ["delete", "hubdock-work-nobody"]):
         assert cli("workspaces", *wrong).returncode == 2, wrong
+
+
+def test_home_is_the_users_own_across_hypotheses(hub: Hub, project: Project) -> None:
+    options = {"repo": project.url, "ref": "main"}
+    one, two, other = hub.start_all(("alice", "home-one", options), ("alice", "home-two", {**options, "new_branch": "two"}), ("erin", "home-one", options))
+    one.run("git config --global alias.st status && echo 'c.x = 1' > ~/.jupyter-setting")
+    assert two.run("git config alias.st; cat ~/.jupyter-setting") == "status\nc.x = 1"
+    assert other.run("cat ~/.jupyter-setting 2>/dev/null || echo none") == "none"
+    hub.stop_all(one, two, other)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,19 @@ class Hub:
 
     def start_server(self, user: str, server: str, options: dict[str, Any], timeout: float = 180) -> Server:
         """Start a server by REST, wait until it is ready, and return it. Fails with the hub's message."""
+        self.begin(user, server, options)
+        return self.wait_ready(user, server, timeout)
+
+    def begin(self, user: str, server: str, options: dict[str, Any]) -> None:
+        """Ask for a server, and return at once."""
         answer = self.api("POST", f"users/{user}/servers/{server}", options)
         assert answer.status_code in {201, 202}, answer.text
-        return self.wait_ready(user, server, timeout)
+
+    def start_all(self, *servers: tuple[str, str, dict[str, Any]]) -> list[Server]:
+        """Start servers (user, name, options) at the same time, and return them in that order."""
+        for user, server, options in servers:
+            self.begin(user, server, options)
+        return [self.wait_ready(user, server) for user, server, _ in servers]
 
     def wait_ready(self, user: str, server: str, timeout: float = 180) -> Server:
         def ready() -> bool:
@@ -190,8 +201,14 @@ class Hub:
         return found
 
     def stop_server(self, user: str, server: str) -> None:
-        self.api("DELETE", f"users/{user}/servers/{server}", {"remove": False})
-        self.wait_for(lambda: not self.read_server(user, server).get("ready") and not self.read_server(user, server).get("pending"), 30, "the server stops")
+        self.stop_all(Server(self, user, server))
+
+    def stop_all(self, *servers: Server) -> None:
+        """Stop servers at the same time."""
+        with ThreadPoolExecutor(len(servers)) as pool:  # the hub answers when it is done
+            list(pool.map(lambda each: self.api("DELETE", f"users/{each.user}/servers/{each.name}", {"remove": False}), servers))
+        for each in servers:
+            self.wait_for(lambda each=each: not (found := self.read_server(each.user, each.name)).get("ready") and not found.get("pending"), 30, "the server stops")
 
     def read_progress(self, user: str, server: str) -> list[dict[str, Any]]:
         """Return the events of the hub's progress stream until it ends."""
@@ -268,6 +285,11 @@ class Server:
         text = output.decode("utf-8", "replace")
         assert not check or code == 0, f"{script}\n→ {code}: {text}"
         return text.strip()
+
+    @property
+    def log(self) -> str:
+        """What the server wrote so far."""
+        return str(self.container.logs().decode())
 
     def ask(self, path: str, method: str = "GET", body: Any = None) -> httpx.Response:
         """Ask the Jupyter server itself, through the proxy."""

@@ -107,11 +107,6 @@ class KubeHub(Hub):
     def list_claims(self) -> list[str]:
         return sorted(claim["metadata"]["name"] for claim in json.loads(kubectl("get", "pvc", "-n", self.namespace, "-o", "json"))["items"])
 
-    def begin(self, user: str, server: str, options: dict[str, Any]) -> None:
-        """Ask for a server, and return at once."""
-        answer = self.api("POST", f"users/{user}/servers/{server}", options)
-        assert answer.status_code in {201, 202}, answer.text
-
     def wait_for_message(self, user: str, server: str, words: str, timeout: float) -> tuple[str, float]:
         """Return the first message of a pending start that has these words, and the seconds until it came."""
         began = time.monotonic()
@@ -141,6 +136,10 @@ class Pod(Server):
     def manifest(self) -> dict[str, Any]:
         (found,) = [pod for pod in self.hub.find_pods(self.name) if pod["metadata"]["annotations"]["hubdock.user"] == self.user]
         return found
+
+    @property
+    def log(self) -> str:
+        return kubectl("logs", "-n", self.hub.namespace, self.manifest["metadata"]["name"])
 
     def run(self, script: str, check: bool = True) -> str:
         name = self.manifest["metadata"]["name"]

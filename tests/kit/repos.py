@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 from config.demo.server import Server, make_repository
 
 AUTHOR = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
+HOSTILE = {
+    "plain.txt": "x", "with space.txt": "x", "new\nline.txt": "x", "tab\there.txt": "x", "Case.txt": "upper", "case.txt": "lower", "ünïcode.txt": "x",
+    "Dockerfile": "FROM scratch\n", ".dockerignore": "*\n", "sub/Dockerfile": "FROM scratch\n", "sub/.dockerignore": "*\n", "run.sh": "#!/bin/sh\necho ran\n",
+}  # fmt: skip
 DVC = [str(Path(sys.executable).with_name("dvc"))]
 
 
@@ -73,12 +78,33 @@ class Project:
 
     def track(self, name: str, content: str) -> Project:
         """Track a file with DVC and push it, as DVC does it but without DVC, whose every command takes seconds. The server keeps the object."""
+        return self._write_out(name, self.push_object(content), f"  size: {len(content)}\n")
+
+    def track_directory(self, name: str, files: dict[str, str]) -> Project:
+        """Track a directory so. What was tracked of it before is not part of it any more."""
+        listed = [{"md5": self.push_object(files[path]), "relpath": path} for path in sorted(files)]
+        digest = self.push_object(json.dumps(listed), ".dir")
+        return self._write_out(name, digest, f"  size: {sum(map(len, files.values()))}\n  nfiles: {len(files)}\n")
+
+    def find_object(self, content: str, suffix: str = "") -> Path:
+        """Return where the server keeps what `dvc push` sends of a content."""
         digest = hashlib.md5(content.encode()).hexdigest()
-        kept = self.server.root / "dvc" / self.remote_name / "files/md5" / digest[:2] / digest[2:]
+        return self.server.root / "dvc" / self.remote_name / "files/md5" / digest[:2] / f"{digest[2:]}{suffix}"
+
+    def push_object(self, content: str, suffix: str = "") -> str:
+        """Have the server keep a content, and return its hash."""
+        kept = self.find_object(content, suffix)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(content)
-        config = f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {self.server.url}/dvc/{self.remote_name}\n"
-        return self.write_all({".dvc/config": config, f"{name}.dvc": f"outs:\n- md5: {digest}\n  size: {len(content)}\n  hash: md5\n  path: {name}\n"})
+        return kept.parent.name + kept.name
+
+    def _write_out(self, name: str, digest: str, more: str) -> Project:
+        tracked = {str(path.relative_to(self.path).with_suffix("")) for path in self.path.rglob("*.dvc") if path.is_file()} | {name}
+        remote = f"['remote \"storage\"']\n    url = {self.server.url}/dvc/{self.remote_name}\n    method = PUT\n"
+        return self.write_all({
+            ".dvc/config": f"[core]\n    remote = storage\n{remote}", ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+            ".gitignore": "".join(f"/{path}\n" for path in sorted(tracked)), f"{name}.dvc": f"outs:\n- md5: {digest}\n{more}  hash: md5\n  path: {name}\n",
+        })  # fmt: skip
 
     def add_data(self, name: str, files: dict[str, str | bytes]) -> Project:
         """Track a directory with DVC and push it; commit follows."""
@@ -91,3 +117,14 @@ class Project:
 def make_requirements(*lines: str) -> str:
     """Return a requirements file that no other test run has: its environment is new."""
     return "\n".join([f"# {uuid.uuid4().hex}", *lines]) + "\n"
+
+
+def make_hostile(project: Project, requirements: str = "") -> None:
+    """Commit executables, links of all kinds, strange names, and a Dockerfile and .dockerignore that are only files."""
+    project.write_all({**({"requirements.txt": requirements} if requirements else {}), **HOSTILE})
+    (project.path / "run.sh").chmod(0o755)
+    for name, target in {"link": "plain.txt", "broken": "nowhere", "absolute": "/etc/hostname", "dirlink": "sub", "up": "../outside"}.items():
+        os.symlink(target, project.path / name)
+    with open(os.fsencode(project.path) + b"/raw-\xff.txt", "w") as file:
+        file.write("x")
+    project.commit("all kinds of names")

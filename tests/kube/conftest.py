@@ -8,24 +8,14 @@ from pathlib import Path
 import pytest
 
 from config.demo.server import Server
-from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
-from tests.kit.kubebuild import KubeBuilder, Namespace, ensure_base, find_registry
+from tests.kit.kube import KubeHub, new_namespace
+from tests.kit.kubebuild import KubeBuilder, Namespace, find_registry
 from tests.kit.repos import Project
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A cluster, and a base image that is loaded into it in seconds."""
-    require_cluster()
-    ensure_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="session")
-def server(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A git and DVC server that pods reach."""
-    running = Server(tmp_path_factory.mktemp("remote"), HOST).start()
-    yield running
-    running.shutdown()
+def server(kube_remote: Server) -> Server:
+    return kube_remote
 
 
 @pytest.fixture
@@ -42,17 +32,8 @@ def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def shared(cluster: None, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeHub]:
-    settings = {
-        "HubDock": {
-            "allowed_hosts": [server.url], "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
-            "default_resources": {"memory": "512M", "cpu": 2},
-        },
-        "HubDockMixin": {"http_timeout": 45},
-        "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M"},
-    }  # fmt: skip
-    with run_kube_hub(tmp_path_factory.mktemp("hub"), settings) as running:
-        yield running
+def shared(kube_hub: KubeHub) -> KubeHub:
+    return kube_hub
 
 
 @pytest.fixture
