@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -79,15 +81,20 @@ def test_one_repository_for_both(moody: Moody, connect: Connect) -> None:
 
 
 def test_the_same_tree_on_two_registries(registry: Registry, connect: Connect, tmp_path: Path) -> None:
+    """And on that of the cluster, where one is: the same layers everywhere, and as the blobs are the same too, the same image."""
     other = start(tmp_path / "other")
     try:
-        second = connect(other.host)
-        images = []
-        for each in (registry, second):
-            digest = publish(each, "hub/environment", "1")
-            append(each, digest, "one")
-            images.append(each.inspect_image("hub/image", "key"))
-        assert images[0] and images[1] and images[0]["RootFS"] == images[1]["RootFS"]
+        places = [registry, connect(other.host), *([connect(cluster)] if (cluster := os.environ.get("HUBDOCK_TEST_REGISTRY")) else [])]
+        assert len({each.host for each in places}) == len(places) >= 2
+        source, target, images, made = f"hdtest-{uuid.uuid4().hex}/environment", f"hdtest-{uuid.uuid4().hex}/image", [], set()
+        for each in places:
+            digest = publish(each, source, "1")
+            made.add(append(each, digest, "one", source=source, target=target).digest)
+            images.append(each.inspect_image(target, "key"))
+            each.delete_manifest(source, digest)
+            each.delete_manifest(target, images[-1]["Id"].partition("@")[2])
+        assert all(image and len(image["RootFS"]["Layers"]) == 4 and image["RootFS"] == images[0]["RootFS"] for image in images) and images[0]
+        assert len(made) == 1
     finally:
         other.stop()
 

@@ -143,7 +143,7 @@ class Pod(Server):
 
     def run(self, script: str, check: bool = True) -> str:
         name = self.manifest["metadata"]["name"]
-        argv = ["kubectl", "exec", "-n", self.hub.namespace, name, "--", "bash", "-c", f"cd {self.workspace} && {script}"]
+        argv = ["kubectl", "exec", "-n", self.hub.namespace, name, "--", "bash", "-c", f"exec 2>&1; cd {self.workspace} && {script}"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
         assert not check or done.returncode == 0, f"{script}\n→ {done.returncode}: {done.stdout}{done.stderr}"
         return (done.stdout + ("" if check else done.stderr)).strip()

@@ -25,7 +25,7 @@ from hubdock.engine.build import Build
 from hubdock.engine.engine import Engine
 from tests.kit.builder import Builder
 from tests.kit.kube import kubectl, new_namespace
-from tests.kit.kubebuild import KubeBuilder, Namespace, wait_until
+from tests.kit.kubebuild import BASE, KubeBuilder, Namespace, wait_until
 from tests.kit.repos import Project, make_requirements
 
 SLOW = {"setup.py": "import time; time.sleep(40)\nfrom setuptools import setup; setup(name='slow', version='1')\n", "requirements.txt": "-e .\n"}
@@ -71,15 +71,17 @@ def test_a_build(namespace: Namespace, server: Server, project: Project, tmp_pat
 
 
 def test_keys_are_those_of_docker(builder: KubeBuilder, server: Server, project: Project, tmp_path: Path) -> None:
-    """The same inputs have the same keys wherever they are made."""
-    here = Builder(tmp_path / "state-docker", allowed_hosts=[server.url], smoke_test=False)
+    """The same inputs have the same keys wherever they are made: the environment's, the code's, the data's and the image's, which is made of all."""
+    here = Builder(tmp_path / "state-docker", allowed_hosts=[server.url], smoke_test=False, base_image=BASE)
     project.write_all({"README.md": "no packages"}).commit("one")
     for one in (here, builder):
         one.must(repo=project.url, ref="main")  # each knows its base now
-    project.write_all({"requirements.txt": "tabulate==0.9.0\n", "apt.txt": "tree\n", ".hubdock.yml": "env: {A: b}\n"}).commit("two")
-    plans = [one.plan(repo=project.url, ref="main") for one in (here, builder)]
-    assert plans[0].environment and plans[0].environment == plans[1].environment
-    assert plans[0].image and plans[0].image == plans[1].image
+    project.track("digits.csv", "1,2\n").write_all({"requirements.txt": "tabulate==0.9.0\n", "apt.txt": "tree\n", ".hubdock.yml": "env: {A: b}\n"}).commit("two")
+    first, second = (one.plan(repo=project.url, ref="main") for one in (here, builder))
+    assert first.environment and first.environment == second.environment and first.environment.key == second.environment.key  # type: ignore[union-attr]
+    assert first.code and first.code == second.code
+    assert first.image and first.image == second.image and first.image.key == second.image.key  # type: ignore[union-attr]
+    assert first.dataset and second.dataset and first.dataset.inputs == second.dataset.inputs and first.dataset.inputs.key == second.dataset.inputs.key
     here.clean()
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from tests.kit.kube import KubeHub, kubectl, new_namespace
 from tests.kit.repos import Project
 
 SOON = 5.0  # seconds from the beginning of the launch
-RESOURCE = "nvidia.com/gpu"
 
 
 def start_and_hear(hub: KubeHub, project: Project, user: str, words: str, within: float = SOON, **options: Any) -> str:
@@ -53,17 +50,6 @@ def node() -> str:
     return json.loads(kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
 
 
-@contextmanager
-def with_gpus(node: str, count: int) -> Iterator[None]:
-    """Let the node have so many of the extended resource, without a device behind it."""
-    patch = ["patch", "node", node, "--subresource=status", "--type=merge", "-p"]
-    kubectl(*patch, json.dumps({"status": {"capacity": {RESOURCE: str(count)}}}))
-    try:
-        yield
-    finally:
-        kubectl(*patch, json.dumps({"status": {"capacity": {RESOURCE: None}, "allocatable": {RESOURCE: None}}}))
-
-
 # --- waiting ---
 
 
@@ -71,21 +57,6 @@ def test_the_cluster_has_no_gpu(hub: KubeHub, plain: Project) -> None:
     message = start_and_hear(hub, plain, "alice", "GPU", gpu=1)
     assert "1 GPU was asked for, and no node has one free." in message
     give_up(hub, "alice")
-
-
-def test_three_users_and_two_gpus(hub: KubeHub, plain: Project, node: str) -> None:
-    """The third is told at once, and served as soon as one of the others stops."""
-    with with_gpus(node, 2):
-        for user in ("alice", "bob"):
-            server = hub.start_server(user, "gpu", {"repo": plain.url, "ref": "main", "gpu": 1})
-            resources = server.manifest["spec"]["containers"][0]["resources"]  # type: ignore[attr-defined]
-            assert resources["limits"][RESOURCE] == resources["requests"][RESOURCE] == "1"
-        message = start_and_hear(hub, plain, "carol", "GPU", gpu=1)
-        assert "The server starts when another one with a GPU stops; or stop it, and start it without." in message
-        hub.stop_server("bob", "gpu")
-        hub.wait_ready("carol", "waits", 60)
-        hub.stop_server("carol", "waits")
-        hub.stop_server("alice", "gpu")
 
 
 def test_too_much_cpu_and_memory(hub: KubeHub, plain: Project) -> None:
@@ -165,17 +136,6 @@ def test_a_registry_that_is_down(hub: KubeHub, plain: Project) -> None:
     hub.override(launch={"image": f"10.89.0.1:1/k-spawner/gone@sha256:{'0' * 64}"})
     start_and_hear(hub, plain, "alice", "The registry does not answer the node", within=15)
     give_up(hub, "alice")
-
-
-def test_a_quota_that_is_full(hub: KubeHub, plain: Project) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": {f"requests.{RESOURCE}": "0"}}}
-    kubectl("apply", "-n", hub.namespace, "-f", "-", stdin=json.dumps(quota))
-    try:
-        hub.wait_for(lambda: "hard" in json.loads(kubectl("get", "resourcequota", "-n", hub.namespace, "team", "-o", "json")).get("status", {}), 20, "the quota counts")
-        message = start_and_fail(hub, plain, "alice", "Spawn failed", gpu=1)
-    finally:
-        kubectl("delete", "resourcequota", "-n", hub.namespace, "team")
-    assert "The team's quota is full (0 GPU in all, 0 GPU in use, 1 GPU asked for)" in message and "requests.nvidia.com" not in message
 
 
 def test_a_pod_that_the_namespace_does_not_let_in(hub: KubeHub, plain: Project) -> None:
