@@ -21,8 +21,8 @@ class OverridingSpawner(HubDockKubeSpawner):
         super().__init__(**kwargs)
         self.stock: dict[str, Any] = {}
 
-    async def ensure_launch(self) -> None:
-        await super().ensure_launch()
+    async def ensure_launch(self, lost: str = "") -> None:
+        await super().ensure_launch(lost)
         given = json.loads(Path(self.overrides).read_text())
         self.launch = {**self.launch, **given.pop("launch", {})}
         for name, value in self.stock.items():
