@@ -17,6 +17,7 @@ HOSTILE = {
     "plain.txt": "x", "with space.txt": "x", "new\nline.txt": "x", "tab\there.txt": "x", "Case.txt": "upper", "case.txt": "lower", "ünïcode.txt": "x",
     "Dockerfile": "FROM scratch\n", ".dockerignore": "*\n", "sub/Dockerfile": "FROM scratch\n", "sub/.dockerignore": "*\n", "run.sh": "#!/bin/sh\necho ran\n",
 }  # fmt: skip
+ADD_AND_PUSH = "import sys; from dvc.cli import main; sys.exit(main(['add', '--quiet', sys.argv[1]]) or main(['push', '--quiet']))"  # DVC is imported once: that takes seconds
 DVC = [str(Path(sys.executable).with_name("dvc"))]
 
 
@@ -70,11 +71,12 @@ class Project:
         self.git("push", "--quiet", *(["--force"] if force else []), "origin", f"HEAD:refs/heads/{branch}")
 
     def init_dvc(self) -> Project:
-        """Make it a DVC project with the server's HTTP remote."""
-        self.dvc("init", "--quiet")
-        self.dvc("remote", "add", "--quiet", "--default", "storage", f"{self.server.url}/dvc/{self.remote_name}")
-        self.dvc("remote", "modify", "storage", "method", "PUT")
-        return self
+        """Make it a DVC project with the server's HTTP remote, as `dvc init` and `dvc remote` do it."""
+        return self._configure().write_all({".dvcignore": "# Add patterns of files dvc should ignore, which could improve\n# the performance. Learn more at\n# https://dvc.org/doc/user-guide/dvcignore\n"})
+
+    def _configure(self) -> Project:
+        remote = f"['remote \"storage\"']\n    url = {self.server.url}/dvc/{self.remote_name}\n    method = PUT\n"
+        return self.write_all({".dvc/config": f"[core]\n    remote = storage\n{remote}", ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n"})
 
     def track(self, name: str, content: str) -> Project:
         """Track a file with DVC and push it, as DVC does it but without DVC, whose every command takes seconds. The server keeps the object."""
@@ -100,17 +102,14 @@ class Project:
 
     def _write_out(self, name: str, digest: str, more: str) -> Project:
         tracked = {str(path.relative_to(self.path).with_suffix("")) for path in self.path.rglob("*.dvc") if path.is_file()} | {name}
-        remote = f"['remote \"storage\"']\n    url = {self.server.url}/dvc/{self.remote_name}\n    method = PUT\n"
-        return self.write_all({
-            ".dvc/config": f"[core]\n    remote = storage\n{remote}", ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+        return self._configure().write_all({
             ".gitignore": "".join(f"/{path}\n" for path in sorted(tracked)), f"{name}.dvc": f"outs:\n- md5: {digest}\n{more}  hash: md5\n  path: {name}\n",
         })  # fmt: skip
 
     def add_data(self, name: str, files: dict[str, str | bytes]) -> Project:
         """Track a directory with DVC and push it; commit follows."""
         self.write_all({f"{name}/{path}": content for path, content in files.items()})
-        self.dvc("add", "--quiet", name)
-        self.dvc("push", "--quiet")
+        self.run(sys.executable, "-c", ADD_AND_PUSH, name)
         return self
 
 
