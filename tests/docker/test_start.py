@@ -11,11 +11,13 @@ import pytest
 from tests.kit.hub import Hub
 from tests.kit.repos import Project, make_requirements
 
+REQUIREMENTS = make_requirements("tabulate==0.9.0")
+
 
 @pytest.fixture
 def digits(project: Project) -> Project:
     """A branch with requirements and data, and one that differs in code."""
-    project.init_dvc().write_all({"README.md": "# digits\n", "requirements.txt": make_requirements("tabulate==0.9.0"), "train.py": "print('main')\n"})
+    project.init_dvc().write_all({"README.md": "# digits\n", "requirements.txt": REQUIREMENTS, "train.py": "print('main')\n"})
     project.add_data("images", {f"{n}.txt": f"image {n}" for n in range(20)})
     project.commit("first")
     project.git("checkout", "--quiet", "-b", "vgg19")

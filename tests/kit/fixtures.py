@@ -81,8 +81,9 @@ def hub_settings(docker_remote: Server, locked: Server, gpus: list[str], tmp_pat
 
 @pytest.fixture(scope="session")
 def docker_hub(docker_engine: docker.DockerClient, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """The hub that most tests share."""
-    with run_hub(tmp_path_factory.mktemp("hub"), hub_settings) as running:
+    """The hub that most tests share. It tries no environment, which takes seconds: test_environment.py does, and the hubs of other modules, of the browser and of the demo."""
+    settings = {**hub_settings, "HubDock": {**hub_settings["HubDock"], "smoke_test": False}}
+    with run_hub(tmp_path_factory.mktemp("hub"), settings) as running:
         yield running
     shutil.rmtree(running.state, ignore_errors=True)
 
