@@ -79,16 +79,39 @@ async def count(kernel, until):
     raise RuntimeError("the kernel does not answer")
 
 
+async def watch(kernel):
+    """Raise RuntimeError once Jupyter has given a kernel up, of which the websocket says nothing."""
+    while True:
+        await asyncio.sleep(0.3)
+        try:
+            await asyncio.to_thread(ask, f"/api/kernels/{kernel}")
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise RuntimeError("a kernel ends at once") from None
+        except OSError:
+            continue  # the server itself: `count` notices
+
+
+async def try_kernel(kernel, until):
+    """Return what a kernel says that 1+1 is. Raises RuntimeError as soon as it is known that it says nothing."""
+    tasks = [asyncio.create_task(count(kernel, until)), asyncio.create_task(watch(kernel))]
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    return done.pop().result()
+
+
 def main():
     until = time.monotonic() + DEADLINE
     here = os.path.dirname(os.path.abspath(__file__))
     log = open(LOG, "wb")
     arguments = ["--no-browser", f"--port={PORT}", "--ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}", "--ServerApp.root_dir=/tmp"]
+    arguments += ["--KernelRestarter.restart_limit=1", "--KernelRestarter.time_to_dead=1"]  # one that does not start now does not start the fifth time
     server = subprocess.Popen([PYTHON, "-c", SERVER, f"{here}/server.py", *arguments], stdout=log, stderr=log, cwd="/tmp")
     try:
         wait_for_server(server, until)
         kernel = ask("/api/kernels", b"{}")["id"]
-        found = asyncio.run(count(kernel, until))
+        found = asyncio.run(try_kernel(kernel, until))
         if found != "2":
             raise RuntimeError(f"the kernel says that 1+1 is {found}")
     except Exception as error:
