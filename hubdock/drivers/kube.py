@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -138,8 +139,9 @@ def _open_client() -> tuple[Any, Any]:
     except ImportError as error:
         raise ConfigError("HubDock.backend is “kubernetes”, which needs the package of that name. Run `pip install 'hubdock[kubernetes]'`.") from error
     configuration = client.Configuration()
+    inside = os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG")
+    load: Any = config.load_incluster_config if inside else config.load_config
     try:
-        load: Any = config.load_config
         load(client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise ConfigError(f"No cluster is configured: hubdock runs outside of one, and KUBECONFIG names none. {error}") from error

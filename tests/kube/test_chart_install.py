@@ -134,7 +134,7 @@ def find_targets(install: Install, server: Server, running: Pod) -> dict[str, tu
     node = kubectl("get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}")
     registry, remote = urlsplit(f"http://{os.environ['HUBDOCK_TEST_REGISTRY']}"), urlsplit(server.url)
     return {
-        "registry": (str(registry.hostname), registry.port or 80), "remote": (str(remote.hostname), remote.port or 80), "index": ("pypi.org", 443),
+        "registry": (str(registry.hostname), registry.port or 80), "remote": (str(remote.hostname), remote.port or 80), "index": ("deb.debian.org", 80),
         "api": (kubectl("get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}"), 443), "kubelet": (node, 10250),
         "hub": (pods["hub"], 8081), "service": (pods["service"], 9000), "routes": (pods["proxy"], 8001), "proxy": (pods["proxy"], 8000),
         "server": (running.manifest["status"]["podIP"], 8888), "metadata": ("169.254.169.254", 80),
