@@ -14,7 +14,7 @@ from tests.kit.kube import kubectl
 
 PAUSE = 2.0  # seconds until whatever enforces policies knows a new pod's address
 SCRIPT = """
-reach() { timeout 3 bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null && echo "$3"; }
+reach() { for _ in 1 2; do timeout 3 bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null && echo "$3" && return; done; }
 """
 
 

@@ -23,10 +23,11 @@ from tests.kit.chart import RELEASE
 from tests.kit.hub import Browser
 from tests.kit.install import ChartHub, Install, forward, helm, make_images, run_install
 from tests.kit.kube import Pod, kubectl
+from tests.kit.kubebuild import wait_until
 from tests.kit.probe import Place, probe
 from tests.kit.repos import Project
 
-SLOW = "import time; time.sleep(4)\nfrom setuptools import setup; setup(name='slow', version='1')\n"  # it is run four times
+SLOW = "import time; time.sleep(3)\nfrom setuptools import setup; setup(name='slow', version='1')\n"  # it is run four times
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def running(install: Install, project: Project) -> Pod:
     with forward(install) as hub, hub.browser("alice") as browser:
         assert browser.landing.url.path == "/services/hubdock/" and "Repository" in browser.landing.text, "a login lands on the page that chooses"
         page = start(browser, project)
-        (job,) = hub.wait_for(lambda: [job for job in find_jobs(install) if job["status"].get("active")], 60, "a Job builds")
+        (job,) = hub.wait_for(lambda: [job for job in find_jobs(install) if job["status"].get("active")], 120, "a Job builds")
         known = install.read_secret()
         traits = {**install.values["hub"]["config"], "JupyterHub": {"concurrent_spawn_limit": 7}}
         install.apply("upgrade", config=change(install, max_queued_builds=7), hub={**install.values["hub"], "config": traits})
@@ -172,7 +173,7 @@ def test_uninstall_leaves_volumes_only(install: Install, running: Pod) -> None:
     helm("uninstall", install.namespace, "--wait", "--timeout", "5m")
     kinds = "deployments,replicasets,services,configmaps,secrets,roles,rolebindings,serviceaccounts,networkpolicies,resourcequotas,leases,pods,jobs"
     own = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
-    assert {(one["kind"], one["metadata"]["name"]) for one in install.list(kinds)} <= own
+    wait_until(lambda: {(one["kind"], one["metadata"]["name"]) for one in install.list(kinds)} <= own)
     assert {claim["metadata"]["name"] for claim in install.list("pvc")} == claims >= {f"{RELEASE}-state", f"{RELEASE}-hub", f"{RELEASE}-data"}
     assert len(claims) == 4, "and a workspace"
-    kubectl("wait", "--for=delete", f"namespace/{install.builds}", "--timeout=60s")
+    kubectl("wait", "--for=delete", f"namespace/{install.builds}", "--timeout=100s")
