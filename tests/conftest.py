@@ -10,7 +10,20 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.kit.fixtures import cluster, docker_engine, docker_hub, docker_remote, gpus, hub_settings, kube_hub, kube_remote, locked  # noqa: F401 (of several suites)
+from tests.kit.fixtures import (  # noqa: F401 (of several suites)
+    cluster,
+    docker_engine,
+    docker_hub,
+    docker_remote,
+    gpus,
+    hub_settings,
+    kube_builds,
+    kube_hub,
+    kube_plain,
+    kube_remote,
+    kube_road,
+    locked,
+)
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # A cluster may be built beside the first ones (.ci/run). Playwright's loop goes on to the end: no asyncio.run after it.

@@ -45,6 +45,20 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What waits, as it is called. ``relief`` says when there is room for it, ``less`` what its user can do; ``volume`` is what it needs besides."""
+
+    name: str
+    relief: str
+    less: str
+    volume: str
+
+
+SERVER = Subject("server", "It starts when other servers stop", "; or start it with less", "workspace")
+BUILD = Subject("build", "It starts when others end", "", "build")
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Why a pod waits. ``error`` is what to raise when nobody wants to wait any longer; at once if it is ``final``: waiting can't help."""
 
@@ -70,17 +84,18 @@ def find_stage(pod: Pod) -> Stage:
     return Stage.PREPARED if status.get("startTime") or status.get("containerStatuses") else Stage.PLACED
 
 
-def explain(pod: Pod, events: Events, waited: float, gpu_resource: str = "nvidia.com/gpu") -> Waiting | None:
+def explain(pod: Pod, events: Events, waited: float, gpu_resource: str = "nvidia.com/gpu", subject: Subject = SERVER) -> Waiting | None:
     """Return why a pod does not run yet, None while there is nothing to say. ``waited``: the seconds for which it has been at its stage."""
     stage, node = find_stage(pod), (pod.get("spec") or {}).get("nodeName") or ""
     if stage is Stage.NEW:
-        return Waiting(BackendError("The cluster's scheduler has not looked at the server yet. It may be down: tell an administrator.")) if waited > SILENCE else None
+        late = f"The cluster's scheduler has not looked at the {subject.name} yet. It may be down: tell an administrator."
+        return Waiting(BackendError(late)) if waited > SILENCE else None
     if stage is Stage.UNPLACED:
-        return _explain_unplaced(pod, events, gpu_resource)
+        return _explain_unplaced(pod, events, gpu_resource, subject)
     if stage is Stage.PLACED:
-        return _explain_silence(node, waited)
+        return _explain_silence(node, waited, subject)
     if stage is Stage.PREPARED:
-        return _explain_container(pod, node) or _explain_preparation(events, node, waited)
+        return _explain_container(pod, node, subject) or _explain_preparation(events, node, waited, subject)
     return None
 
 
@@ -114,19 +129,19 @@ _TAINTS = {
 _PATTERNS = (
     ("cpu", r"Insufficient cpu$"), ("memory", r"Insufficient memory$"), ("disk", r"Insufficient ephemeral-storage$"), ("pods", r"Too many pods|Insufficient pods$"),
     ("closed", r"were unschedulable"), ("elsewhere", r"volume node affinity conflict|no available volume zone"), ("labels", r"didn't match Pod's node affinity|didn't match node selector"),
-    ("storage", r"didn't find available persistent volumes"), ("volumes", r"exceed max volume count"), ("ports", r"free ports"),
+    ("busy", r"ReadWriteOncePod access mode already in-use"), ("storage", r"didn't find available persistent volumes"), ("volumes", r"exceed max volume count"), ("ports", r"free ports"),
 )  # fmt: skip
 _SHORT = {
     "cpu": "{n} {have} too little free CPU", "memory": "{n} {have} too little free memory", "disk": "{n} {are} short of disk space", "pods": "{n} {are} full", "ports": "{n} {are} full",
     "closed": "{n} {are} closed for maintenance (cordoned)", "away": "{n} {do} not answer", "reserved": "{n} {are} reserved for other work (taints)",
-    "labels": "{n} {are} not meant for servers (labels)", "elsewhere": "{n} can't reach the workspace's volume", "storage": "{n} {have} no storage for the workspace",
-    "volumes": "{n} {have} too many volumes", "gpu": "{n} {have} no free GPU",
+    "labels": "{n} {are} not meant for {name}s (labels)", "elsewhere": "{n} can't reach the {volume}'s volume", "storage": "{n} {have} no storage for the {volume}",
+    "volumes": "{n} {have} too many volumes", "gpu": "{n} {have} no free GPU", "busy": "{n} {have} another pod on its volume",
 }  # fmt: skip
 
 
-def _explain_unplaced(pod: Pod, events: Events, gpu_resource: str) -> Waiting:
+def _explain_unplaced(pod: Pod, events: Events, gpu_resource: str, subject: Subject) -> Waiting:
     text = str(_find_condition(pod, "PodScheduled").get("message") or _find_last(events, {"FailedScheduling"}).get("message") or "")
-    waiting = _explain_nodes(pod, text, gpu_resource)
+    waiting = _explain_nodes(pod, text, gpu_resource, subject)
     scaling = _find_last(events, {"TriggeredScaleUp", "NotTriggerScaleUp", "Nominated"})
     if scaling.get("reason") in {"TriggeredScaleUp", "Nominated"}:
         error = type(waiting.error)(f"{waiting.message} The cluster is adding a node for it, which takes some minutes.", waiting.error.detail)
@@ -137,44 +152,46 @@ def _explain_unplaced(pod: Pod, events: Events, gpu_resource: str) -> Waiting:
     return waiting
 
 
-def _explain_nodes(pod: Pod, text: str, gpu_resource: str) -> Waiting:
+def _explain_nodes(pod: Pod, text: str, gpu_resource: str, subject: Subject) -> Waiting:
     found = _NODES.search(text)
-    if found is None or "persistentvolumeclaim" in found["reasons"].lower():
-        return _explain_other(text)
+    if found is None or re.search(r"persistentvolumeclaim(?! with ReadWriteOncePod)", found["reasons"], re.I):
+        return _explain_other(text, subject)
     total = int(found["all"])
     kinds = _count_reasons(found["reasons"], gpu_resource)
     nodes = "the only node" if total == 1 else f"any of the {total} nodes"
     if not kinds:
-        return Waiting(CapacityError(f"No node can take the server: {make_plain(found['reasons'], 300)}", text))
+        return Waiting(CapacityError(f"No node can take the {subject.name}: {make_plain(found['reasons'], 300)}", text))
     if "gpu" in kinds:
         asked = _find_request(pod, gpu_resource) or "1"
         lacks = f"{asked} GPU{'s were' if asked != '1' else ' was'} asked for, and no node has {'that many' if asked != '1' else 'one'} free."
         rest = {kind: count for kind, count in kinds.items() if kind != "gpu"}
-        more = f" ({_join(rest)})" if rest else ""
-        return Waiting(GPUUnavailable(f"{lacks}{more} The server starts when another one with a GPU stops; or stop it, and start it without.", text, field="gpu"))
+        more = f" ({_join(rest, subject)})" if rest else ""
+        return Waiting(GPUUnavailable(f"{lacks}{more} The {subject.name} starts when another one with a GPU stops; or stop it, and start it without.", text, field="gpu"))
     if set(kinds) == {"storage"}:
-        return _explain_storage(text)
+        return _explain_storage(text, subject)
+    if set(kinds) == {"busy"}:
+        return Waiting(CapacityError(f"The {subject.name} waits for the one before it, which has its volume.", text))
     if set(kinds) <= {"closed", "away"}:
-        return Waiting(BackendError(f"No node can take the server: {_join(kinds)}. It starts when a node is back; an administrator can tell when.", text))
+        return Waiting(BackendError(f"No node can take the {subject.name}: {_join(kinds, subject)}. It starts when a node is back; an administrator can tell when.", text))
     wants = {kind: _find_request(pod, kind) for kind in ("cpu", "memory") if kind in kinds and _find_request(pod, kind)}
     asked = " and ".join(f"{value} {'CPU' if kind == 'cpu' else 'of memory'}" for kind, value in wants.items())
-    message = f"There is no room for {asked} on {nodes} now: {_join(kinds)}." if asked else f"No node can take the server now: {_join(kinds)}."
-    return Waiting(CapacityError(f"{message} It starts when other servers stop{'; or start it with less' if asked else ''}.", text))
+    message = f"There is no room for {asked} on {nodes} now: {_join(kinds, subject)}." if asked else f"No node can take the {subject.name} now: {_join(kinds, subject)}."
+    return Waiting(CapacityError(f"{message} {subject.relief}{subject.less if asked else ''}.", text))
 
 
-def _explain_other(text: str) -> Waiting:
+def _explain_other(text: str, subject: Subject) -> Waiting:
     if "no nodes available" in text:
-        return Waiting(BackendError("The cluster has no node to start servers on. Tell an administrator.", text))
+        return Waiting(BackendError(f"The cluster has no node to start {subject.name}s on. Tell an administrator.", text))
     missing = re.search(r'persistentvolumeclaim "([^"]+)" not found', text)
     if missing:
         return Waiting(BackendError(f"The volume {missing[1]} does not exist. Start again; if that does not help, tell an administrator.", text))
     if "persistentvolumeclaim" in text.lower():
-        return _explain_storage(text)
-    return Waiting(CapacityError(f"No node can take the server yet: {make_plain(text, 300) or 'the scheduler does not say why'}", text))
+        return _explain_storage(text, subject)
+    return Waiting(CapacityError(f"No node can take the {subject.name} yet: {make_plain(text, 300) or 'the scheduler does not say why'}", text))
 
 
-def _explain_storage(text: str) -> Waiting:
-    return Waiting(BackendError("The storage for the workspace is not there yet. If that stays so, the storage class is missing or full: tell an administrator.", text))
+def _explain_storage(text: str, subject: Subject) -> Waiting:
+    return Waiting(BackendError(f"The storage for the {subject.volume} is not there yet. If that stays so, the storage class is missing or full: tell an administrator.", text))
 
 
 def _count_reasons(text: str, gpu_resource: str) -> dict[str, int]:
@@ -190,47 +207,51 @@ def _count_reasons(text: str, gpu_resource: str) -> dict[str, int]:
     return kinds
 
 
-def _join(kinds: Mapping[str, int]) -> str:
+def _join(kinds: Mapping[str, int], subject: Subject) -> str:
     shown = []
     for kind, count in kinds.items():
         one = count == 1
-        shown.append(_SHORT[kind].format(n=f"{count} node{'' if one else 's'}", have="has" if one else "have", are="is" if one else "are", do="does" if one else "do"))
+        verbs = {"have": "has" if one else "have", "are": "is" if one else "are", "do": "does" if one else "do"}
+        shown.append(_SHORT[kind].format(n=f"{count} node{'' if one else 's'}", name=subject.name, volume=subject.volume, **verbs))
     return ", ".join(shown)
 
 
 # --- a node, and nothing that runs on it ---
 
 _PULLS = (
-    (ImageGone, "The image is not in the registry any more. Start again: it is made anew.", True, r"not found|manifest unknown|does not exist|NotFound|InvalidImageName"),
-    (RegistryUnavailable, "The cluster may not load the image: the registry refuses it. An administrator can check image_pull_secrets.", True, r"unauthorized|authentication required|denied|forbidden|\b40[13]\b"),
-    (OutOfSpace, "The node has no disk space left for the image. Tell an administrator.", False, r"no space left"),
-    (RegistryUnavailable, "The registry does not answer the node, which tries again. If that stays so, tell an administrator.", False, r""),
+    (ImageGone, "The image is not in the registry any more. Start again: it is made anew.", True, r"not found|manifest unknown|does not exist|NotFound|InvalidImageName", "it is not in its registry"),
+    (RegistryUnavailable, "The cluster may not load the image: the registry refuses it. An administrator can check image_pull_secrets.", True, r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", "its registry refuses it"),
+    (OutOfSpace, "The node has no disk space left for the image. Tell an administrator.", False, r"no space left", "there is no disk space left for it"),
+    (RegistryUnavailable, "The registry does not answer the node, which tries again. If that stays so, tell an administrator.", False, r"", "its registry does not answer"),
 )  # fmt: skip
 
 
-def _explain_silence(node: str, waited: float) -> Waiting | None:
+def _explain_silence(node: str, waited: float, subject: Subject) -> Waiting | None:
     if waited < SILENCE:
         return None
     return Waiting(
-        BackendError(f"The node {node} was chosen {waited:.0f} s ago and has said nothing since: it may be down. Stop the server and start it again, or tell an administrator.")
+        BackendError(f"The node {node} was chosen {waited:.0f} s ago and has said nothing since: it may be down. Stop the {subject.name} and start it again, or tell an administrator.")
     )
 
 
-def _explain_container(pod: Pod, node: str) -> Waiting | None:
+def _explain_container(pod: Pod, node: str, subject: Subject) -> Waiting | None:
     """Why a container waits, by its own status."""
-    states = [(status.get("state") or {}).get("waiting") or {} for status in (pod.get("status") or {}).get("containerStatuses") or ()]
-    for reason, text in ((str(state.get("reason") or ""), str(state.get("message") or "")) for state in states):
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        state = (status.get("state") or {}).get("waiting") or {}
+        reason, text = str(state.get("reason") or ""), str(state.get("message") or "")
         if reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}:
-            kind, message, final, _ = next(found for found in _PULLS if re.search(found[3], f"{reason} {text}", re.I))
+            kind, message, final, _, short = next(found for found in _PULLS if re.search(found[3], f"{reason} {text}", re.I))
+            if subject is BUILD:  # an image of the settings, which nobody makes anew
+                return Waiting(RegistryUnavailable(f"The node {node} can't load the image {status.get('image')}: {short}. Tell an administrator.", text))
             return Waiting(kind(message, text), final)
         if "subPath" in text:
             return Waiting(make_data_gone(text), True)
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
-            return Waiting(LaunchError(f"The node {node} can't start the server: {make_plain(text, 300)}. Tell an administrator.", text), True)
+            return Waiting(LaunchError(f"The node {node} can't start the {subject.name}: {make_plain(text, 300)}. Tell an administrator.", text), True)
     return None
 
 
-def _explain_preparation(events: Events, node: str, waited: float) -> Waiting | None:
+def _explain_preparation(events: Events, node: str, waited: float, subject: Subject) -> Waiting | None:
     """What the kubelet is at, by its latest event."""
     last = _find_last(events, {"Pulling", "Pulled", "FailedMount", "FailedAttachVolume", "SuccessfulAttachVolume", "FailedCreatePodSandBox", "Created"})
     text = make_plain(str(last.get("message") or ""), 300)
@@ -238,11 +259,11 @@ def _explain_preparation(events: Events, node: str, waited: float) -> Waiting | 
         return Waiting(LaunchError(f"The node {node} loads the image, which it does not have yet. This takes longer the first time.", text), grows=True)
     if last.get("reason") in {"FailedMount", "FailedAttachVolume"}:
         if "Multi-Attach" in text:
-            return Waiting(BackendError("The workspace's volume is still held by another node. It lets go of it within some minutes.", text))
-        return Waiting(BackendError(f"The node {node} can't mount a volume of the server, and tries again: {text}", text))
+            return Waiting(BackendError(f"The {subject.volume}'s volume is still held by another node. It lets go of it within some minutes.", text))
+        return Waiting(BackendError(f"The node {node} can't mount a volume of the {subject.name}, and tries again: {text}", text))
     if last.get("reason") == "FailedCreatePodSandBox":
-        return Waiting(BackendError(f"The node {node} can't connect the server to the network, and tries again. Tell an administrator if that stays so.", text))
-    return Waiting(BackendError(f"The node {node} prepares the server's volumes and network.")) if waited > PATIENCE else None
+        return Waiting(BackendError(f"The node {node} can't connect the {subject.name} to the network, and tries again. Tell an administrator if that stays so.", text))
+    return Waiting(BackendError(f"The node {node} prepares the {subject.name}'s volumes and network.")) if waited > PATIENCE else None
 
 
 # --- reading what the API server gives ---

@@ -29,12 +29,11 @@ def read_message(body: str) -> str:
 
 
 def explain_refusal(status: int, body: str, what: str = "server") -> HubDockError:
-    """Return the error for an answer of the API server, given its status and body. ``what`` was to be made: a server, or its workspace."""
+    """Return the error for an answer of the API server, given its status and body. ``what`` was to be made: a server or its workspace, or a build."""
     message = read_message(body)
-    for explain in (_explain_quota, _explain_range, _explain_policy):
-        found = explain(message)
-        if found is not None:
-            return found
+    found = _explain_quota(message, what) or _explain_range(message) or _explain_policy(message, what)
+    if found is not None:
+        return found
     if status in {401, 403}:
         return ConfigError("The hub may not start servers in this namespace. Tell an administrator: its service account lacks a permission.", message)
     if status == 404:
@@ -44,8 +43,10 @@ def explain_refusal(status: int, body: str, what: str = "server") -> HubDockErro
     return BackendError("The cluster's API server does not answer as it should. Try again in a moment.", f"{status} {message}")
 
 
-def _explain_quota(message: str) -> HubDockError | None:
+def _explain_quota(message: str, what: str) -> HubDockError | None:
     must = _MUST.search(message)
+    if must and what == "build":
+        return ConfigError(f"The quota {must['name']} wants every build to have limits: set HubDock.kube_build_resources. Tell an administrator.", message)
     if must:
         return ConfigError(f"The quota {must['name']} wants every server to have limits: set HubDock.default_resources. Tell an administrator.", message)
     found = _QUOTA.search(message)
@@ -55,6 +56,8 @@ def _explain_quota(message: str) -> HubDockError | None:
     shown = [
         f"{_show(name, limit.get(name, '?'))} in all, {_show(name, used.get(name, '?'))} in use, {_show(name, value)} asked for" for name, value in asked.items()
     ]  # fmt: skip
+    if what == "build":
+        return CapacityError(f"The quota of the builds' namespace is full ({'; '.join(shown).replace('servers', 'builds')}). The build starts when others end.", message)
     gpu = any("gpu" in name or "/" in name.removeprefix("requests.") for name in asked)
     text = f"The team's quota is full ({'; '.join(shown)}). The server can start when another one stops{' or without a GPU' if gpu else ''}."
     return GPUUnavailable(text, message, field="gpu") if gpu else CapacityError(text, message)
@@ -95,14 +98,14 @@ def _explain_range(message: str) -> HubDockError | None:
     return CapacityError(f"The cluster lets a server have at {most} {limit} of {word}; {asked} were asked for. Start it again with another amount.", message)
 
 
-def _explain_policy(message: str) -> HubDockError | None:
+def _explain_policy(message: str, what: str) -> HubDockError | None:
     found = re.search(r'violates PodSecurity "([^"]+)": (.+)$', message, re.S)
     if found:
         return ConfigError(
-            f"The namespace's pod security standard ({found[1]}) refuses the server: {make_plain(found[2], 300)}. An administrator changed what servers are allowed.", message
+            f"The namespace's pod security standard ({found[1]}) refuses the {what}: {make_plain(found[2], 300)}. An administrator changed what {what}s are allowed.", message
         )
     if "admission webhook" in message:
         webhook = re.search(r'admission webhook "([^"]+)" denied the request:? ?(.*)', message, re.S)
         if webhook:
-            return ConfigError(f"A policy of the cluster ({webhook[1]}) refuses the server: {make_plain(webhook[2], 300)} Tell an administrator.", message)
+            return ConfigError(f"A policy of the cluster ({webhook[1]}) refuses the {what}: {make_plain(webhook[2], 300)} Tell an administrator.", message)
     return None

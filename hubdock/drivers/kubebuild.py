@@ -17,10 +17,11 @@ from typing import IO, Any
 from hubdock.core import kubeobjects as objects
 from hubdock.core.dockerfile import use_named_context
 from hubdock.core.errors import BackendError, BuilderUnavailable, ImageGone, OutOfMemory, OutOfSpace, RegistryUnavailable
+from hubdock.core.kubeevents import BUILD, explain, find_stage
 from hubdock.core.kubeobjects import BuildJob
+from hubdock.core.kuberefusal import explain_refusal
 from hubdock.core.kubescript import USER_ERROR
 from hubdock.core.kubestate import JobState, describe_end, find_state, is_told, list_wanted
-from hubdock.core.kubewords import explain_pod
 from hubdock.core.reference import Reference
 from hubdock.drivers import kubequeue
 from hubdock.drivers.kube import Cluster, Conflict
@@ -50,6 +51,7 @@ class KubeSolver:
         self.kind, self.name = kind, objects.make_job_name(kind, self.key, request.variant)
         self._cancelled = threading.Event()
         self._said = ""
+        self._stage = ("", 0.0)
         self._log: PodLog | None = None
         self._output = self._make_output()
         self._context: Parcel | None = None
@@ -183,22 +185,34 @@ class KubeSolver:
         pods = self.cluster.list("Pod", self.place.namespace, f"batch.kubernetes.io/job-name={self.name}")
         pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
         if pod is None:
-            self._explain({}, "Job", self.name)
+            self._explain_refusal()
             return
         if pod["status"].get("phase") == "Pending":
-            self._explain(pod, "Pod", pod["metadata"]["name"])
+            self._explain(pod)
         elif self._log is None or self._log.pod != pod["metadata"]["name"]:
             self._read_log(pod["metadata"]["name"])
         if not state.ended and describe_end(pod).out_of_memory:  # its exit code is that of any pod that was killed: only we know that another one ends so too
             self.cluster.patch("Job", self.place.namespace, self.name, {"spec": {"backoffLimit": 0}})
 
-    def _explain(self, pod: Mapping[str, Any], kind: str, name: str) -> None:
-        fields = f"involvedObject.kind={kind},involvedObject.name={name}"
-        events = self.cluster.list("Event", self.place.namespace, fields=fields)
-        events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-        words = explain_pod(pod, events)
-        if words:
-            self._say("queued", words)
+    def _explain(self, pod: Mapping[str, Any]) -> None:
+        """Tell why a pod does not run yet."""
+        name = str(pod["metadata"]["name"])
+        if (at := f"{name} {find_stage(pod)}") != self._stage[0]:
+            self._stage = at, time.monotonic()
+        waiting = explain(pod, self._list_events("Pod", name), time.monotonic() - self._stage[1], subject=BUILD)
+        if waiting is not None:
+            self._say("queued", waiting.message)
+
+    def _explain_refusal(self) -> None:
+        """Tell why the cluster lets the Job make no pod."""
+        refused = next((event for event in reversed(self._list_events("Job", self.name)) if event.get("reason") == "FailedCreate"), None)
+        if refused is not None:
+            self._say("queued", explain_refusal(422, str(refused.get("message") or ""), "build").message)
+
+    def _list_events(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Return the events about an object, the newest last."""
+        events = self.cluster.list("Event", self.place.namespace, fields=f"involvedObject.kind={kind},involvedObject.name={name}")
+        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
     def _say(self, phase: str, words: str) -> None:
         if (said := f"{phase} {words}") != self._said:

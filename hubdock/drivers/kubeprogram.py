@@ -9,11 +9,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from hubdock.core.errors import BackendError, BuilderUnavailable
+from hubdock.core.kubeevents import BUILD, Stage, explain, find_stage
 from hubdock.core.kubeprogram import CONTAINER, MARK, ProgramJob, make_mark, make_program_job, make_program_secret
 from hubdock.core.kubestate import describe_end, find_state
-from hubdock.core.kubewords import explain_pod
 from hubdock.core.text import make_lines
 from hubdock.drivers import process
 from hubdock.drivers.job import Job, JobResult
@@ -51,6 +52,7 @@ class _Run:
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._log: PodLog | None = None
         self._said = ""
+        self._stage = (Stage.NEW, time.monotonic())
         self._began: float | None = None
 
     def _hear(self, content: bytes) -> None:
@@ -78,7 +80,7 @@ class _Run:
                         self._log.finish()
                     end = describe_end(pod)
                     if not state.complete and end.exit_code is None:
-                        raise BackendError(f"A program of hubdock could not run on the cluster: {self._said or end.words}. Tell an administrator.", state.reason)
+                        raise BackendError(f"A program of hubdock could not run on the cluster. {self._said or f'Tell an administrator: {end.words}.'}", state.reason)
                     return JobResult(0 if state.complete else end.exit_code or 137, end.out_of_memory, tuple(self._tail))
             except BuilderUnavailable:
                 if time.monotonic() - answered > PATIENCE:
@@ -86,13 +88,15 @@ class _Run:
             stop.wait(POLL)
         return JobResult(137, False, tuple(self._tail))
 
-    def _look(self, pod: dict[str, object]) -> None:
-        phase, name = (pod.get("status") or {}).get("phase"), (pod.get("metadata") or {}).get("name")  # type: ignore[attr-defined]
+    def _look(self, pod: dict[str, Any]) -> None:
+        phase, name = (pod.get("status") or {}).get("phase"), (pod.get("metadata") or {}).get("name")
         if phase == "Pending":
-            words = explain_pod(pod)
-            if words and words != self._said:
-                self._said = words
-                self._listen(f"The cluster: {words}")
+            if (stage := find_stage(pod)) is not self._stage[0]:
+                self._stage = stage, time.monotonic()
+            waiting = explain(pod, (), time.monotonic() - self._stage[1], subject=BUILD)
+            if waiting is not None and waiting.message != self._said:
+                self._said = waiting.message
+                self._listen(f"The cluster: {self._said}")
         elif phase and (self._log is None or self._log.pod != name):
             self._began = time.monotonic()
             self._log = PodLog(self._cluster, self._program.namespace, str(name), CONTAINER, self._hear)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -189,6 +191,36 @@ def test_a_registry_that_fails_in_the_middle_leaves_nothing_half_made(moody: Moo
     moody.mood = lambda method, path: None
     assert registry.find_digest("hub/image", "key") is None
     assert append(registry, environment, "one").digest == registry.find_digest("hub/image", "key")
+
+
+@pytest.mark.parametrize("at", ["/blobs/uploads/", "digest=", "/manifests/key"])
+def test_a_process_that_is_killed_in_the_middle_leaves_nothing_half_made(moody: Moody, connect: Connect, at: str) -> None:
+    """Whatever arrived is no image until all of it is there, and who comes next makes it whole."""
+    registry = connect(moody.host)
+    environment = publish(registry, "hub/environment", "1")
+    pids: list[int] = []
+
+    def mood(method: str, path: str) -> None:
+        if at in path and method != "HEAD":
+            os.kill(pids[0], signal.SIGKILL)
+
+    process = multiprocessing.get_context("spawn").Process(target=append_elsewhere, args=(moody.host, environment))
+    process.start()
+    pids.append(process.pid or 0)
+    moody.mood = mood
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    moody.mood = lambda method, path: None
+    if at == "/manifests/key":  # all of it had arrived
+        assert append(registry, environment, "one") == Appended(str(registry.find_digest("hub/image", "key")), 0, 0)
+    else:
+        assert registry.find_digest("hub/image", "key") is None
+        made = append(registry, environment, "one")
+        assert made.digest == registry.find_digest("hub/image", "key") and not find_lost(Place(registry, "hub/image"), made.digest)
+
+
+def append_elsewhere(host: str, digest: str) -> None:
+    append(Registry(host, insecure=[host]), digest, "one")
 
 
 def test_with_tokens_the_mount_has_both_scopes(guarded: Running, tokens: TokenServer, connect: Connect, password_file: str) -> None:

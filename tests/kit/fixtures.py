@@ -13,11 +13,14 @@ import docker
 import pytest
 
 from config.demo.server import Server
-from tests.kit.hub import Hub, find_base, find_gateway, run_hub
-from tests.kit.kube import HOST, KubeHub, require_cluster, run_kube_hub
-from tests.kit.kubebuild import ensure_base
+from tests.kit.hub import USERS, Hub, find_base, find_gateway, run_hub
+from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
+from tests.kit.kubebuild import Namespace, ensure_base, find_registry
+from tests.kit.repos import Project
+from tests.kit.road import Road
 
 CDI = Path(f"/etc/cdi/hubdock-test-{os.getpid()}.json")
+CROWD = [f"user{number}" for number in range(20)]
 GPU = f"hubdock-test-{os.getpid()}.test/gpu"  # two runs of the tests beside each other have their own
 
 
@@ -107,8 +110,35 @@ def kube_remote(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def kube_hub(cluster: None, kube_remote: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeHub]:
-    """A hub on this machine whose servers are pods."""
+def kube_plain(kube_remote: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A branch whose image is there."""
+    project = Project(kube_remote, tmp_path_factory.mktemp("plain"), "plain")
+    project.write_all({"README.md": "# plain\n"}).commit()
+    return project
+
+
+@pytest.fixture(scope="session")
+def kube_builds(cluster: None, kube_remote: Server, kube_plain: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    """The namespace of all builds. The base has been looked into, and the image of `kube_plain` is there."""
+    with new_namespace("privileged") as name:
+        found = Namespace(find_registry(), name)
+        first = found.make_builder(tmp_path_factory.mktemp("seed") / "state", allowed_hosts=[kube_remote.url])
+        first.must(repo=kube_plain.url, ref="main")
+        found.seed = first.settings.state / "hubdock.sqlite"
+        yield found
+
+
+@pytest.fixture(scope="session")
+def kube_road() -> Iterator[Road]:
+    """The road that the service of `kube_hub` takes to the registry and the git server."""
+    found = Road()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def kube_hub(kube_builds: Namespace, kube_remote: Server, kube_road: Road, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeHub]:
+    """A hub on this machine whose servers are pods. Beside its usual users it knows a crowd."""
     settings = {
         "HubDock": {
             "allowed_hosts": [kube_remote.url], "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
@@ -117,5 +147,5 @@ def kube_hub(cluster: None, kube_remote: Server, tmp_path_factory: pytest.TempPa
         "HubDockMixin": {"http_timeout": 45},
         "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M"},
     }  # fmt: skip
-    with run_kube_hub(tmp_path_factory.mktemp("hub"), settings) as running:
+    with run_kube_hub(tmp_path_factory.mktemp("hub"), settings, kube_builds, kube_road.environment, users=[*USERS, *CROWD]) as running:
         yield running

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote
 
 import docker
 import httpx
+import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,6 +91,7 @@ class Hub:
         engine = {"state_dir": str(self.state), "base_image": find_base(), "gpu_base_image": "", "volume_prefix": self.prefix}
         self.settings = {**settings, "HubDock": {**engine, **settings.get("HubDock", {})}}
         self.ports = {"hub_port": find_port(find_gateway()), "proxy_port": find_port(), "service_port": self.service_port}
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.engine = docker.from_env()
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ class Hub:
             "password": PASSWORD, "users": list(self.users), "url": self.url, "proxy": find_proxy(), "token": self.token, "prefix": self.prefix,
             "settings": self.settings, **self.ports,
         }  # fmt: skip
-        env = {**os.environ, "HUBDOCK_TEST_CONFIG": json.dumps(given), "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "HUBDOCK_TEST_CONFIG": json.dumps(given), "PYTHONPATH": str(ROOT), **self.environment}
         env.pop("JUPYTERHUB_API_TOKEN", None)
         with (self.directory / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -129,6 +131,14 @@ class Hub:
         assert self.process
         self.process.kill()
         self.process.wait(10)
+
+    def kill_all(self) -> None:
+        """kill -9 the hub, its service and the workers of builds, as when their machine is lost."""
+        self.kill()
+        os.kill(int(json.loads((self.state / "service.lock").read_text())["pid"]), signal.SIGKILL)
+        for process in psutil.process_iter(["cmdline"]):
+            if any(word.startswith(f"{self.state}/tasks/") for word in process.info["cmdline"] or ()):
+                process.kill()
 
     @property
     def log(self) -> str:

@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class KubeHub(Hub):
     def __init__(self, directory: Path, settings: dict[str, dict[str, Any]], namespace: str, builds: Namespace, **more: Any) -> None:
         engine = builds.make_settings(kube_data_namespace=namespace, kube_data_size="1G")
         super().__init__(directory, {**settings, "HubDock": {**engine, **settings.get("HubDock", {})}}, more=MORE + more.pop("more", ""), **more)
+        builds.sow(self.state)
         self.namespace, self.builds = namespace, builds
         self.url = f"http://{HOST}:{find_port(HOST)}"
         self.ports = {**self.ports, "hub_port": find_port(HOST), "host": HOST, "namespace": namespace}
@@ -150,15 +151,35 @@ class Pod(Server):
 
 
 @contextlib.contextmanager
-def run_kube_hub(directory: Path, settings: dict[str, dict[str, Any]], **more: Any) -> Iterator[KubeHub]:
-    """Hold a running hub, and take away what it made."""
+def run_kube_hub(directory: Path, settings: dict[str, dict[str, Any]], builds: Namespace | None = None, environment: Mapping[str, str] | None = None, **more: Any) -> Iterator[KubeHub]:
+    """Hold a running hub, and take away what it made. ``builds``: where it builds (default: a namespace of its own); ``environment``: further variables of its."""
     if find_proxy() is None:
         pytest.skip("configurable-http-proxy is not installed; `make test` installs it")
-    registry = find_registry()
-    with new_namespace() as namespace, new_namespace("privileged") as builds:
-        running = KubeHub(directory, settings, namespace, Namespace(registry, builds), **more)
+    registry = builds.registry if builds else find_registry()
+    with new_namespace() as namespace, contextlib.nullcontext(builds.name) if builds else new_namespace("privileged") as name:
+        running = KubeHub(directory, settings, namespace, builds or Namespace(registry, name), **more)
+        running.environment.update(environment or {})
         try:
             yield running.start()  # type: ignore[misc]
         finally:
             running.stop()
             running.clean()
+
+
+def find_kubelet() -> int | None:
+    """Return the process of the node's kubelet, None where it does not run on this machine."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().split(b"\0")[0].endswith(b"kubelet"):
+                return int(path.parent.name)
+    return None
+
+
+def find_pod_processes(uid: str) -> list[str]:
+    """Return the processes of a pod on this machine, by the name of their control group."""
+    found, names = [], {uid.encode(), uid.replace("-", "_").encode()}
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if any(name in path.read_bytes() for name in names):
+                found.append(f"{path.parent.name} {path.with_name('cmdline').read_bytes().replace(bytes(1), b' ').decode(errors='replace')[:100]}")
+    return found

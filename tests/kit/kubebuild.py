@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from typing import Any
 import docker
 import pytest
 
+from hubdock.core.kubeobjects import KEY
 from hubdock.drivers.kube import Cluster
 from hubdock.drivers.oci import Registry
+from hubdock.engine.database import Database
 from tests.kit.builder import Builder
 from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
@@ -32,10 +35,11 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0, every: float
 
 
 class Namespace:
-    """A namespace for builds, and what is in it."""
+    """A namespace for builds, and what is in it. ``seed``: the database of a hubdock that has looked into the base already, which others begin with."""
 
     def __init__(self, registry: str, name: str) -> None:
         self.registry, self.name, self.cluster = registry, name, Cluster()
+        self.seed: Path | None = None
 
     def jobs(self, kind: str = "environment") -> list[dict[str, Any]]:
         """Return the Jobs of a kind, ended ones too."""
@@ -51,13 +55,35 @@ class Namespace:
         """Return the settings of a hubdock that builds here."""
         return {
             "backend": "kubernetes", "registry": f"{self.registry}/{self.name}", "insecure_registries": [self.registry], "kube_namespace": self.name, "kube_data_namespace": self.name,
-            "kube_buildkit_image": f"{self.registry}/buildkit:rootless", "base_image": f"{self.registry}/{BASE}", "kube_cache_size": "10G",
+            "kube_buildkit_image": f"{self.registry}/buildkit:rootless", "base_image": f"{self.registry}/{BASE}", "kube_cache_size": "10G", "kube_cache_volumes": 1,
             "kube_build_resources": {}, "smoke_test": False, **settings,
         }  # fmt: skip
 
     def make_builder(self, state: Path, **settings: Any) -> KubeBuilder:
         """Return an engine that builds here."""
+        self.sow(state)
         return KubeBuilder(state, **self.make_settings(**settings))
+
+    def sow(self, state: Path) -> None:
+        """Let a state directory know the base, where one does."""
+        if self.seed is not None:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.closing(sqlite3.connect(self.seed)) as known, contextlib.closing(sqlite3.connect(state / "hubdock.sqlite")) as new:
+                known.backup(new)
+
+    def sow_into(self, url: str) -> None:
+        """Let a database that several hubdocks share know the base."""
+        assert self.seed is not None
+        known, new = Database(f"sqlite:///{self.seed}"), Database(url)
+        row = known.read_base(f"{self.registry}/{BASE}")
+        assert row is not None
+        new.write_base(row.reference, row.key, row.prepared, row.text)
+        for database in (known, new):
+            database.engine.dispose()
+
+    def find_jobs(self, key: str) -> list[dict[str, Any]]:
+        """Return the Jobs of an environment."""
+        return [job for job in self.jobs() if job["metadata"]["annotations"][KEY] == key]
 
 
 class KubeBuilder(Builder):
@@ -99,12 +125,13 @@ def ensure_base(directory: Path) -> None:
 
 
 def find_registry() -> str:
-    """Return the cluster's registry, with the base image and BuildKit's in it. Skips where one can't be brought there."""
+    """Return the cluster's registry, with the base image as Docker has it and BuildKit's in it. Skips where one can't be brought there."""
     host = os.environ["HUBDOCK_TEST_REGISTRY"]
     registry = Registry(host, insecure=[host])
     if not registry.find_digest("buildkit", "rootless"):
         pytest.skip(f"the registry {host} has no buildkit:rootless: `kube-up --images` makes it")
-    if not registry.find_digest(*BASE.split(":")):
+    known, wanted = registry.read_manifest(*BASE.split(":")), docker.from_env().images.get(BASE).id
+    if known is None or known.config.digest != wanted:  # a registry may outlive the engine that its images came from
         local = f"127.0.0.1:{host.rpartition(':')[2]}/{BASE}"  # a registry of this machine is one that Docker asks by plain HTTP
         for words in (["tag", BASE, local], ["push", "-q", local], ["rmi", local]):
             done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=900, check=False)

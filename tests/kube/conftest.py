@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.demo.server import Server
-from tests.kit.kube import KubeHub, new_namespace
+from tests.kit.kube import KubeHub
 from tests.kit.kubebuild import KubeBuilder, Namespace, find_registry
 from tests.kit.repos import Project
 
@@ -24,11 +24,8 @@ def project(server: Server, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def plain(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A branch whose image is there after its first start."""
-    project = Project(server, tmp_path_factory.mktemp("plain"), "plain")
-    project.write_all({"README.md": "# plain\n"}).commit()
-    return project
+def plain(kube_plain: Project) -> Project:
+    return kube_plain
 
 
 @pytest.fixture(scope="session")
@@ -50,16 +47,12 @@ def registry(cluster: None) -> str:
     return find_registry()
 
 
-@pytest.fixture(scope="module")
-def namespace(registry: str) -> Iterator[Namespace]:
-    """A namespace for the builds of one file of tests."""
-    with new_namespace("privileged") as name:
-        yield Namespace(registry, name)
+@pytest.fixture(scope="session")
+def namespace(kube_builds: Namespace) -> Namespace:
+    return kube_builds
 
 
 @pytest.fixture
-def builder(namespace: Namespace, server: Server, tmp_path: Path) -> Iterator[KubeBuilder]:
-    """An engine that builds in it."""
-    made = namespace.make_builder(tmp_path / "state-kube", allowed_hosts=[server.url])
-    yield made
-    made.clean()
+def builder(namespace: Namespace, server: Server, tmp_path: Path) -> KubeBuilder:
+    """An engine that builds there."""
+    return namespace.make_builder(tmp_path / "state-kube", allowed_hosts=[server.url])

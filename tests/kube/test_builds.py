@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,20 +11,15 @@ from typing import Any
 import pytest
 
 from config.demo.server import Server
-from hubdock.core.asker import LOCAL
-from hubdock.core.errors import BuildCancelled, BuildError, SmokeTestFailed
+from hubdock.core.errors import BuildError, SmokeTestFailed
 from hubdock.core.events import Kind, Phase
 from hubdock.core.kubeobjects import COMPONENT, KEY
-from hubdock.core.options import parse_options
 from hubdock.core.plan import State
 from hubdock.engine.build import Build
-from hubdock.engine.engine import Engine
 from tests.kit.builder import Builder
 from tests.kit.kube import kubectl, new_namespace
 from tests.kit.kubebuild import BASE, KubeBuilder, Namespace, wait_until
 from tests.kit.repos import Project, make_requirements
-
-SLOW = {"setup.py": "import time; time.sleep(40)\nfrom setuptools import setup; setup(name='slow', version='1')\n", "requirements.txt": "-e .\n"}
 
 
 def name_inputs(build: Build) -> tuple[str, str]:
@@ -142,136 +133,6 @@ def test_a_requirement_that_fails_is_tried_once(builder: KubeBuilder, namespace:
     assert new and all(job["status"]["failed"] == 1 for job in new), "one pod for each way, and no second"
     again = builder.build(repo=project.url, ref="main")
     assert isinstance(again.error, BuildError) and again.attempts["environment"].path != build.attempts["environment"].path, "who asks again gets another try"
-
-
-def test_many_starts_are_one_job(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
-    """Twenty of one service, and another service at the same time."""
-    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0")}).commit("one")
-    builders = [namespace.make_builder(tmp_path / f"state-many{number}", allowed_hosts=[server.url]) for number in range(2)]
-    options = {"repo": project.url, "ref": "main"}
-    for builder in builders:
-        assert builder.plan(**options).environment or builder.must(**{**options, "new_branch": "look"})  # each knows its base
-    key = builders[0].plan(**options).environment
-    assert key is not None
-    builders[0].forget_images()
-    kubectl("delete", "jobs", "--all", "-n", namespace.name)
-    start = threading.Barrier(2)
-
-    async def race(builder: KubeBuilder) -> list[Build]:
-        engine = Engine(builder.settings)
-        start.wait()
-        builds = [await engine.ensure(await engine.plan(parse_options({**options, "new_branch": f"n{number}"}), LOCAL), f"user{number}") for number in range(20)]
-        await asyncio.gather(*(build.done.wait() for build in builds))
-        await engine.close()
-        return builds
-
-    with ThreadPoolExecutor(2) as pool:
-        builds = [build for found in pool.map(lambda builder: asyncio.run(race(builder)), builders) for build in found]
-    assert {build.phase for build in builds} == {Phase.READY}, [str(build.error) for build in builds if build.error]
-    jobs = namespace.jobs()
-    assert [job["metadata"]["annotations"][KEY] for job in jobs] == [key.key]
-    assert jobs[0]["status"].get("succeeded") == 1 and not jobs[0]["status"].get("failed")
-
-
-@pytest.mark.parametrize("how", ["force", "evict"])
-def test_a_lost_pod_is_replaced_once(builder: KubeBuilder, namespace: Namespace, project: Project, how: str) -> None:
-    project.write_all({**SLOW, "setup.py": SLOW["setup.py"].replace("40", "8"), "x": how}).commit("slow")
-    wait = in_background(builder, repo=project.url, ref="main")
-    pod = wait_until(lambda: next((pod["metadata"]["name"] for pod in namespace.running()), None))
-    if how == "force":
-        kubectl("delete", "pod", pod, "-n", namespace.name, "--force", "--grace-period=0")
-    else:
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace.name}}
-        namespace.cluster.request("POST", f"/api/v1/namespaces/{namespace.name}/pods/{pod}/eviction", body=body)
-    build = wait()
-    assert build.phase is Phase.READY, build.error
-    job = next(job for job in namespace.jobs() if job["metadata"]["annotations"][KEY] == name_inputs(build)[0])
-    assert job["status"]["succeeded"] == 1
-
-
-def test_a_build_outlives_its_worker(builder: KubeBuilder, namespace: Namespace, project: Project) -> None:
-    """As when the service's pod is killed: the Job goes on, and the next one takes it up by its name."""
-    project.write_all({**SLOW, "setup.py": SLOW["setup.py"].replace("40", "8")}).commit("slow")
-    wait = in_background(builder, repo=project.url, ref="main")
-    wait_until(lambda: namespace.running())
-    latest = next(iter((builder.settings.state / "tasks" / "environment").glob("*/*/pid")))
-    uids = {job["metadata"]["uid"] for job in namespace.jobs()}
-    os.kill(int(latest.read_text()), signal.SIGKILL)
-    lost = wait()
-    assert isinstance(lost.error, BuildError) and "interrupted" in lost.error.message
-    build = builder.must(repo=project.url, ref="main")
-    assert {job["metadata"]["uid"] for job in namespace.jobs()} == uids, "no second Job"
-    log = [event.message for _, event in build.attempts["environment"].read_events() if event.kind is Kind.LOG]
-    assert log, "the log is whole again"
-
-
-def test_a_cancelled_build_leaves_nothing(builder: KubeBuilder, namespace: Namespace, project: Project) -> None:
-    project.write_all(SLOW).commit("slow")
-
-    async def cancel() -> Build:
-        engine = Engine(builder.settings)
-        build = await engine.ensure(await engine.plan(parse_options({"repo": project.url, "ref": "main"}), LOCAL), "tester")
-        while not await asyncio.to_thread(namespace.running):
-            assert not build.done.is_set(), build.error
-            await asyncio.sleep(0.2)
-        await engine.builds.cancel(build)
-        await engine.builds.runner.settle()
-        await engine.close()
-        return build
-
-    build = asyncio.run(cancel())
-    assert isinstance(build.error, BuildCancelled)
-    wait_until(lambda: not namespace.running(), 5.0)
-    assert not [job for job in namespace.jobs() if job["metadata"]["annotations"][KEY] == name_inputs(build)[0]]
-
-
-def test_the_limit_is_held_on_the_cluster(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
-    """Two services of one place each, but the cluster's limit is one: the second Job waits suspended, and says so."""
-    builders = [namespace.make_builder(tmp_path / f"state-limit{number}", allowed_hosts=[server.url], max_parallel_builds=1) for number in range(2)]
-    for number, builder in enumerate(builders):
-        project.write_all({**SLOW, "setup.py": SLOW["setup.py"].replace("40", "6"), "number": str(number)}).commit(f"slow {number}", branch=f"b{number}")
-        builder.plan(repo=project.url, ref=f"b{number}")
-    waits = [in_background(builder, repo=project.url, ref=f"b{number}") for number, builder in enumerate(builders)]
-    most = 0
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.3):
-            most = max(most, len(namespace.running()))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    builds = [wait() for wait in waits]
-    done.set()
-    watcher.join()
-    assert [build.phase for build in builds] == [Phase.READY] * 2, [str(build.error) for build in builds]
-    assert most == 1
-    told = [event.message for build in builds for _, event in build.attempts["environment"].read_events() if event.phase is Phase.QUEUED]
-    assert any("queue" in message for message in told)
-
-
-def test_the_cluster_says_why_a_build_waits(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
-    builder = namespace.make_builder(tmp_path / "state-why", allowed_hosts=[server.url], kube_build_resources={"requests": {"cpu": "1000"}}, cancel_grace=0.0)
-    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0")}).commit("one")
-    told: list[str] = []
-
-    async def work() -> None:
-        engine = Engine(builder.settings)
-        build = await engine.ensure(await engine.plan(parse_options({"repo": project.url, "ref": "main"}), LOCAL), "tester")
-        for _ in range(600):
-            for part in ("environment", "base"):
-                if part in build.attempts:
-                    told.extend(event.message for _, event in build.attempts[part].read_events() if event.phase is Phase.QUEUED)
-            if any("CPU" in message for message in told) or build.done.is_set():
-                break
-            await asyncio.sleep(0.2)
-        await engine.builds.cancel(build)
-        await engine.builds.runner.settle()
-        await engine.close()
-
-    asyncio.run(work())
-    assert any("no node has enough free CPU" in message for message in told), told
 
 
 def test_a_plan_asks_the_registry_and_no_engine(builder: KubeBuilder, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,8 @@ def what_is_left(builder: KubeBuilder, backend: KubeBackend, build: Build) -> se
 
 
 def test_what_nobody_uses_goes_and_is_made_again(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
-    builder = namespace.make_builder(tmp_path / "state-gone", allowed_hosts=[server.url])
+    place = f"{namespace.registry}/{namespace.name}-collected"  # what others need stays
+    builder = namespace.make_builder(tmp_path / "state-gone", allowed_hosts=[server.url], registry=place)
     backend = KubeBackend(builder.settings.backend_values)
     project.init_dvc().write_all({".hubdock.yml": f"env: {{MARK: {os.urandom(4).hex()}}}\n"})
     project.add_data("data", {"one.txt": "one\n" * 2000}).commit("main")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit.kube import KubeHub, kubectl, new_namespace
+from tests.kit.kube import KubeHub, find_kubelet, kubectl, new_namespace
 from tests.kit.repos import Project
 
 SOON = 5.0  # seconds from the beginning of the launch
@@ -113,14 +112,6 @@ def test_a_kubelet_that_is_silent(hub: KubeHub, plain: Project, node: str) -> No
         give_up(hub, "alice")
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def find_kubelet() -> int | None:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        words = path.read_bytes().split(b"\0")
-        if words[0].endswith(b"kubelet") and os.access(path, os.R_OK):
-            return int(path.parent.name)
-    return None
 
 
 # --- failing ---

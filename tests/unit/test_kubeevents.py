@@ -18,7 +18,7 @@ from hubdock.core.errors import (
     OutOfSpace,
     RegistryUnavailable,
 )  # fmt: skip
-from hubdock.core.kubeevents import SILENCE, Stage, explain, explain_end, find_stage
+from hubdock.core.kubeevents import BUILD, SILENCE, Stage, explain, explain_end, find_stage
 
 TAIL = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."  # Kubernetes 1.34
 LIMITS = {"cpu": "4", "memory": "8589934592", "nvidia.com/gpu": "1"}
@@ -141,6 +141,30 @@ def test_a_container_that_can_not_be_made(reason: str, text: str, kind: type[Hub
 def test_a_node_at_work(events: list[dict[str, Any]], grows: bool, words: str) -> None:
     waiting = explain(make_pod(node="n1", started=True, waiting=("ContainerCreating", "")), events, 10)
     assert waiting is not None and waiting.grows is grows and words in waiting.message and not waiting.final
+
+
+BUILDS: list[tuple[dict[str, Any], str]] = [
+    (make_pod(unplaced=f"0/1 nodes are available: 1 Insufficient cpu. {TAIL}"), "There is no room for 4 CPU on the only node now: 1 node has too little free CPU. It starts when others end."),
+    (make_pod(unplaced=f"0/1 nodes are available: 1 node(s) were unschedulable. {TAIL}"), "No node can take the build: 1 node is closed for maintenance (cordoned)."),
+    (make_pod(unplaced=f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {TAIL}"), "1 node is not meant for builds (labels). It starts when others end."),
+    (
+        make_pod(unplaced="0/1 nodes are available: 1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod."),
+        "The build waits for the one before it, which has its volume.",
+    ),
+    (make_pod(unplaced="pod has unbound immediate PersistentVolumeClaims"), "The storage for the build is not there yet."),
+    (make_pod(node="n1", started=True, waiting=PULLS[0][:2]), "The node n1 can't load the image r/i:1: it is not in its registry. Tell an administrator."),
+    (make_pod(node="n1", started=True, waiting=PULLS[2][:2]), "The node n1 can't load the image r/i:1: its registry refuses it."),
+    (make_pod(node="n1"), "The node n1 was chosen 40 s ago and has said nothing since: it may be down. Stop the build and start it again"),
+]
+
+
+@pytest.mark.parametrize(("pod", "words"), BUILDS)
+def test_a_build_is_called_one(pod: dict[str, Any], words: str) -> None:
+    """What it waits for is told as of a server, and never ends it: an image of the settings is nobody's to make anew."""
+    for status in pod["status"].get("containerStatuses") or ():
+        status["image"] = "r/i:1"
+    waiting = explain(pod, [], 40, subject=BUILD)
+    assert waiting is not None and words in waiting.message and "server" not in waiting.message and not waiting.final
 
 
 def test_a_node_that_is_silent_is_told_from_its_silence() -> None:

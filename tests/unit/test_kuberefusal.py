@@ -41,3 +41,20 @@ def test_refusals_in_words(status: int, message: str, kind: type[HubDockError], 
 @pytest.mark.parametrize("body", ["<html>bad gateway</html>", "", "[]", "null", '"text"'])
 def test_an_answer_that_is_no_api_server_s(body: str) -> None:
     assert read_message(body) == body and isinstance(explain_refusal(502, body), BackendError)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            'Error creating: pods "x" is forbidden: exceeded quota: build-quota, requested: requests.memory=2Gi, used: requests.memory=8Gi, limited: requests.memory=8Gi',
+            "The quota of the builds' namespace is full (8G memory in all, 8G memory in use, 2G memory asked for). The build starts when others end.",
+        ),
+        ('Error creating: pods "x" is forbidden: exceeded quota: full, requested: pods=1, used: pods=0, limited: pods=0', "(0 builds in all, 0 builds in use, 1 builds asked for)"),
+        ('Error creating: pods "x" is forbidden: failed quota: q: must specify limits.cpu', "wants every build to have limits: set HubDock.kube_build_resources"),
+        ('Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest": seccompProfile', "(restricted:latest) refuses the build: seccompProfile"),
+        ("Error creating: something new", "Kubernetes does not accept the build: Error creating: something new"),
+    ],
+)
+def test_a_build_that_gets_no_pod(message: str, words: str) -> None:
+    assert words in explain_refusal(422, message, "build").message
