@@ -283,10 +283,17 @@ def _find_last(events: Events, reasons: set[str]) -> Mapping[str, Any]:
 
 
 def _find_request(pod: Pod, resource: str) -> str:
-    """Return how much the pod asks for, as it was written; empty if it asks for none. What is only limited is reserved as well."""
+    """Return how much the pod asks for; empty if it asks for none. What is only limited is reserved as well."""
     for container in (pod.get("spec") or {}).get("containers") or ():
         wanted = container.get("resources") or {}
         value = (wanted.get("requests") or {}).get(resource) or (wanted.get("limits") or {}).get(resource)
         if value:
-            return format_bytes(int(value)) if resource == "memory" and str(value).isdigit() else str(value)
+            return _show_amount(resource, str(value))
     return ""
+
+
+def _show_amount(resource: str, value: str) -> str:
+    """Return an amount without the units that the API server writes: 0.5 for ``500m``, 8G for ``8589934592``."""
+    if resource == "memory" and value.isdigit():
+        return format_bytes(int(value))
+    return f"{float(value[:-1]) * (1000 if value[-1] == 'k' else 0.001):g}" if resource == "cpu" and value[-1] in "km" else value

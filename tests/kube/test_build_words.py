@@ -78,7 +78,7 @@ def closed_nodes() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("why", "settings", "words"),
     [
-        ("cpu", {"kube_build_resources": {"requests": {"cpu": "900"}}}, "There is no room for 900 CPU on the only node now"),
+        ("cpu", {"kube_build_resources": {"requests": {"cpu": "1000"}}}, "There is no room for 1000 CPU on the only node now"),
         ("selector", {"kube_build_pod": {"nodeSelector": {"pool": "none"}}}, "not meant for builds (labels)"),
         ("image", {"kube_buildkit_image": "gone:none"}, "gone:none: it is not in its registry"),
         ("quota", {}, "The quota of the builds' namespace is full"),

@@ -79,6 +79,14 @@ def test_no_node_will_do(text: str, kind: type[HubDockError], words: str) -> Non
     assert not waiting.final and waiting.error.detail  # another server may stop at any moment
 
 
+@pytest.mark.parametrize(("written", "shown"), [("4", "4"), ("1500m", "1.5"), ("1k", "1000"), ("0.5", "0.5")])
+def test_amounts_are_shown_without_units(written: str, shown: str) -> None:
+    pod = make_pod(unplaced=f"0/1 nodes are available: 1 Insufficient cpu. {TAIL}")
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": written}}
+    waiting = explain(pod, [], 0.1)
+    assert waiting is not None and waiting.message.startswith(f"There is no room for {shown} CPU")
+
+
 def test_the_scheduler_s_event_will_do_too() -> None:
     pod = make_pod(unplaced=" ")
     pod["status"]["conditions"][0]["message"] = ""
