@@ -84,7 +84,9 @@ def test_a_lost_pod_is_replaced_once(namespace: Namespace, builder: KubeBuilder,
     assert namespace.find_jobs(key)[0]["status"]["failed"] == 2
 
     wait = in_background(builder, project)
-    evict(namespace, wait_for_pod(namespace, gate, key))
+    evicted = wait_for_pod(namespace, gate, key)
+    evict(namespace, evicted)
+    wait_for_pod(namespace, gate, key, evicted)
     gate.open()
     build = wait()
     assert build.phase is Phase.READY, build.error
