@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -131,13 +132,19 @@ def prepare_tools(state: Path, uv: str) -> Path:
     programs = [GUEST / name for name in ("install.py", "bytecode.py", "smoke.py", "server.py")]
     size = Path(uv).stat().st_size
     directory = state / "tools" / make_hash(uv, str(size), *(program.read_text(encoding="utf-8") for program in programs), length=24)
-    if not (directory / "ready").exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        shutil.copy(uv, directory / "uv")
-        for program in programs:
-            shutil.copy(program, directory / program.name)
-        (directory / "ready").touch()
+    if not directory.exists():
+        directory.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent) as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            shutil.copy(uv, made / "uv")
+            for program in programs:
+                shutil.copy(program, made / program.name)
+            try:
+                made.rename(directory)
+            except OSError:
+                if not directory.is_dir():  # it is: another worker was first, with the same
+                    raise
     return directory
 
 

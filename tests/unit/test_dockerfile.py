@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from hubdock.core.dockerfile import make_pairs, quote, render_base, render_environment, render_image
 from hubdock.core.errors import RecipeError
 from hubdock.core.project import parse_project
+from hubdock.engine.step_environment import prepare_tools
 from tests.unit.conftest import check_golden
 
 ENVIRONMENT: dict[str, Any] = {
@@ -144,3 +148,19 @@ def test_what_was_not_tried_is_no_image(from_source: bool) -> None:
     copies = [rest for name, rest in last if name == "COPY"]
     assert not any("smoke.py" in rest for _, rest in last) and copies == ["--from=tried /tmp/hubdock-tried /hubdock/tried"]
     assert ("COPY", copies[0]) not in parse(render_environment("b", **ENVIRONMENT))
+
+
+def test_the_tools_are_whole_however_many_builds_make_them(tmp_path: Path) -> None:
+    uv, many = tmp_path / "uv", 8
+    uv.write_bytes(b"u" * 20_000_000)
+    barrier = threading.Barrier(many)
+
+    def prepare(_: int) -> Path:
+        barrier.wait()
+        made = prepare_tools(tmp_path, str(uv))
+        assert (made / "uv").stat().st_size == 20_000_000 and {path.name for path in made.iterdir()} >= {"uv", "install.py", "smoke.py"}
+        return made
+
+    with ThreadPoolExecutor(many) as pool:
+        (directory,) = set(pool.map(prepare, range(many)))
+    assert [*directory.parent.iterdir()] == [directory]
