@@ -25,11 +25,10 @@ if "namespace" in given:
     c.KubeSpawner.image = given["image"]
     c.KubeSpawner.cmd = ["jupyterhub-singleuser"]
     c.KubeSpawner.fs_gid = 100
-    # A volume for each user's home, as zero-to-jupyterhub has it: there already after a first start.
+    # A volume for each server, by the spawner's own template, as zero-to-jupyterhub has it.
     c.KubeSpawner.storage_pvc_ensure = True
     c.KubeSpawner.storage_capacity = "1Gi"
-    c.KubeSpawner.pvc_name_template = "claim-{username}"
-    c.KubeSpawner.volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "claim-{username}"}}]
+    c.KubeSpawner.volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "claim-{user_server}"}}]
     c.KubeSpawner.volume_mounts = [{"name": "home", "mountPath": "/home/jovyan"}]
 else:
     c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
