@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,23 @@ def test_a_home_is_given_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFix
     assert os.access(home / "a/run.sh", os.X_OK)
     said = capsys.readouterr().err
     assert f"{home}/b/x could not be put into the home" in said and f"{home}/e could not be put" in said
+
+
+def test_a_boot_leaves_out_what_only_a_hub_needs() -> None:
+    """And whoever asks for it in the server gets the real one."""
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(start.__file__).parent)!r})
+import server
+server.trim()
+import jupyterhub.singleuser.app
+assert not {{"sqlalchemy.orm", "alembic", "jupyterhub.handlers.base", "rfc3987_syntax.syntax"}} & sys.modules.keys()
+from jupyterhub.handlers.pages import HomeHandler
+from jupyterhub.handlers import BaseHandler
+from jupyterhub import orm, roles
+import sqlalchemy
+assert issubclass(HomeHandler, BaseHandler)
+assert orm.User.__tablename__ == "users" and roles.get_default_roles() and sqlalchemy.create_engine
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "JUPYTERHUB_API_TOKEN": "x"}, timeout=60)
+    assert done.returncode == 0, done.stderr
