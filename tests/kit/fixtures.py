@@ -144,8 +144,8 @@ def kube_hub(kube_builds: Namespace, kube_remote: Server, kube_road: Road, tmp_p
             "allowed_hosts": [kube_remote.url], "gpu_limit": 4, "cpu_limit": 2000.0, "mem_limit": "64T", "shm_limit": "1G", "cancel_grace": 1.0,
             "default_resources": {"memory": "2G", "cpu": 2},
         },
-        "HubDockMixin": {"http_timeout": 45},
-        "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M"},
+        "HubDockMixin": {"http_timeout": 20},  # for so long a new hub waits for a server that the last one was starting
+        "KubeSpawner": {"cpu_guarantee": 0.05, "mem_guarantee": "64M", "poll_interval": 5},
     }  # fmt: skip
     with run_kube_hub(tmp_path_factory.mktemp("hub"), settings, kube_builds, kube_road.environment, users=[*USERS, *CROWD]) as running:
         yield running

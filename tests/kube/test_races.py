@@ -15,7 +15,7 @@ import pytest
 
 from config.demo.server import Server
 from hubdock.core.asker import LOCAL
-from hubdock.core.errors import BackendError, BuildCancelled, BuildError
+from hubdock.core.errors import BackendError, BuildCancelled, BuildError, OutOfMemory
 from hubdock.core.events import Kind, Phase
 from hubdock.core.kubestate import list_wanted
 from hubdock.core.options import parse_options
@@ -106,6 +106,17 @@ def wait_for_pod(namespace: Namespace, gate: Gate, key: str, last: str = "") -> 
 def evict(namespace: Namespace, pod: str) -> None:
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace.name}}
     namespace.cluster.request("POST", f"/api/v1/namespaces/{namespace.name}/pods/{pod}/eviction", body=body)
+
+
+def test_a_build_that_takes_too_much_memory_is_not_replaced(namespace: Namespace, gate: Gate, project: Project, tmp_path: Path) -> None:
+    """Another pod would take as much."""
+    builder = namespace.make_builder(tmp_path / "state", allowed_hosts=[gate.server.url], kube_build_resources={"limits": {"memory": "512Mi"}})
+    gate.put_into(project, act="len(bytes(1) * (2 << 30))")
+    gate.open()
+    build = builder.build(repo=project.url, ref="main")
+    assert isinstance(build.error, OutOfMemory), build.error
+    (job,) = namespace.find_jobs(find_key(builder, project))
+    assert job["status"]["failed"] == 1 and not job["status"].get("succeeded")
 
 
 def find_pods(namespace: Namespace, key: str) -> list[str]:

@@ -126,7 +126,9 @@ def test_readiness_is_noticed_at_once(hub: KubeHub, plain: Project, record_prope
         record_property("number", f"POST to ready {ready - began:.2f} s; the spawner noticed {lags[-1] * 1000:.0f} ms, its user {(ready - answered) * 1000:.0f} ms after the server answered")
         hub.stop_server("alice", name)
         hub.wait_until_gone(name)
-    assert min(lags) < 0.1, lags
+        if lags[-1] < 0.1:
+            return
+    raise AssertionError(lags)
 
 
 class Watch:
