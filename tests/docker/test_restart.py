@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import make_slow
 from tests.kit.history import SolveCounter
 from tests.kit.hub import Hub
-from tests.kit.repos import Project, make_requirements
+from tests.kit.repos import Project
 
 
-@pytest.fixture
-def own_hub(docker_engine: object, hub_settings: dict[str, dict[str, object]], tmp_path: object) -> Iterator[Hub]:
-    """A hub that may be killed."""
-    hub = Hub(tmp_path / "hub", hub_settings)  # type: ignore[operator]
+@pytest.fixture(scope="module")
+def mortal(docker_engine: object, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    hub = Hub(tmp_path_factory.mktemp("mortal"), hub_settings)
     try:
-        yield hub.start()
+        yield hub
     finally:
         hub.stop()
         hub.clean()
+
+
+@pytest.fixture
+def own_hub(mortal: Hub) -> Hub:
+    """A hub that may be killed, and runs."""
+    return mortal if mortal.process and mortal.process.poll() is None else mortal.start()
+
+
+def find_attempts(hub: Hub) -> set[Path]:
+    """Return the attempts at environments."""
+    return set((hub.state / "tasks" / "environment").glob("*/[0-9]*"))
 
 
 def test_servers_survive_the_hub(own_hub: Hub, project: Project) -> None:
@@ -45,9 +57,9 @@ def test_servers_survive_the_hub(own_hub: Hub, project: Project) -> None:
 
 def test_a_build_survives_the_service(own_hub: Hub, project: Project) -> None:
     """kill -9 of the hub in the middle of a build: the worker goes on; the next service takes it up, and the next start joins it."""
-    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0", "./slow"), "slow/setup.py": SLOW}).commit()
+    project.write_all(make_slow(6)).commit()
     options = {"repo": project.url, "ref": "main"}
-    counter = SolveCounter()
+    counter, before = SolveCounter(), find_attempts(own_hub)
     build = own_hub.service("POST", "builds", options).json()["id"]
     own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
     own_hub.kill()
@@ -57,11 +69,8 @@ def test_a_build_survives_the_service(own_hub: Hub, project: Project) -> None:
     server = own_hub.start_server("alice", "after", options)
     assert server.run("python -c 'import slow'") == ""
     assert (counter.new("environment", project.remote_name), counter.new("image", project.remote_name)) == (1, 1)
-    assert len(list((own_hub.state / "tasks" / "environment").glob("*/*/spec.json"))) == 1, "one attempt: the worker was adopted"
+    assert len(find_attempts(own_hub) - before) == 1, "one attempt: the worker was adopted"
     server.stop()
-
-
-SLOW = "import time; time.sleep(4)\nfrom setuptools import setup\nopen('slow.py', 'w').write('')\nsetup(name='slow', version='1', py_modules=['slow'])\n"
 
 
 def test_a_dead_worker_is_told_and_mended(own_hub: Hub, project: Project) -> None:
@@ -69,10 +78,11 @@ def test_a_dead_worker_is_told_and_mended(own_hub: Hub, project: Project) -> Non
     import os
     import signal
 
-    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0", "./slow"), "slow/setup.py": SLOW}).commit()
+    project.write_all(make_slow(6)).commit()
     options = {"repo": project.url, "ref": "main"}
+    before = find_attempts(own_hub)
     build = own_hub.service("POST", "builds", options).json()["id"]
-    (pid,) = own_hub.wait_for(lambda: list((own_hub.state / "tasks" / "environment").glob("*/1/pid")), 30, "the worker runs")
+    (pid,) = own_hub.wait_for(lambda: [path / "pid" for path in find_attempts(own_hub) - before if (path / "pid").exists()], 30, "the worker runs")
     own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
     os.kill(int(pid.read_text()), signal.SIGKILL)
     ended = own_hub.wait_for(lambda: (b := own_hub.service("GET", f"builds/{build}").json())["phase"] == "failed" and b, 10, "the build ends")
