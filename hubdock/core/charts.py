@@ -13,6 +13,7 @@ from hubdock.core.text import make_plain
 WIDTH, HEIGHT = 480, 280
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 44
 MAX_LINES = 24
+_TINY = 1e-290  # below it floating point has no room for a step
 MAX_POINTS = 600  # of a line: more than the picture has columns
 MAX_DOTS = 20
 MAX_TABLE = 100  # rows of the table beneath
@@ -99,8 +100,8 @@ def _describe(one: Series) -> str:
 
 def make_marks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
     """Return about ``count`` round numbers that hold ``low`` and ``high`` between them: steps of 1, 2 or 5 times a power of ten."""
-    if high - low <= max(abs(low), abs(high)) * 1e-9:  # all the same
-        room = abs(low) * 0.1 or 1.0
+    if high - low <= max(max(abs(low), abs(high)) * 1e-9, _TINY):  # all the same
+        room = abs(low) * 0.1 if abs(low) > _TINY else 1.0
         low, high = low - room, high + room
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hubdock.core.charts import HEIGHT, MAX_LINES, WIDTH, Series, make_chart, make_marks
@@ -25,6 +25,8 @@ def draw(chart: object) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.lists(SERIES, max_size=5))
+@example("", [Series("", ((0.0, 0.0), (0.0, 5e-324)))])
+@example("", [Series("", ((5e-324, 1e-320), (3e-310, 2e-308)))])
 def test_any_chart_is_well_formed_and_inside_its_picture(title: str, series: list[Series]) -> None:
     chart = make_chart(title, title, title, series)
     if chart is None:
