@@ -14,6 +14,7 @@ CONDA_PYTHON = "/opt/conda/bin/python"
 ROOT = "/hubdock"
 CODE = f"{ROOT}/code"
 HOME_SEED = f"{ROOT}/home"
+DATA = f"{ROOT}/data"
 START = [CONDA_PYTHON, "-I", "-S", f"{ROOT}/guest/start.py"]
 DVC = "/opt/dvc"
 _TOOLS = "/tmp/hubdock/tools"  # noqa: S108 (a mount point inside a build)
@@ -23,6 +24,7 @@ _CACHE = "/tmp/hubdock/cache"  # noqa: S108
 _BYTECODE = "/tmp/hubdock/bytecode"  # noqa: S108
 _TRIED = "/tmp/hubdock-tried"  # noqa: S108
 _PINS = "/tmp/hubdock-pins"  # noqa: S108
+_FETCHED = "/tmp/hubdock-data"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE")
 
@@ -121,6 +123,20 @@ def render_image(environment: str, *, workspace: str, labels: Mapping[str, str])
             "",
         ]
     )
+
+
+def render_data(base: str, *, key: str, target: str, cache: str, labels: Mapping[str, str]) -> str:
+    """Return what makes an image of nothing but the data of one key, as a view of the store is, in ``target``.
+
+    What to fetch, and with which credentials, is a build secret (``request``), which no layer and no history has; so the key stands in the step itself, or
+    another key's data would be taken from BuildKit's cache. The pool is a cache mount: what newer data shares with older is not fetched again.
+    """
+    view = f"/store/views/{key}"
+    mounts = f"--mount=type=bind,source=fetch,target={_TOOLS} --mount=type=cache,id={cache},target=/store,uid={UID},gid={GID} --mount=type=secret,id=request,uid={UID}"
+    fetch = f"AWS_EC2_METADATA_DISABLED=true {DVC}/bin/python -I {_TOOLS}/fetch.py /run/secrets/request"
+    lines = [f"FROM {base} AS fetched", f"USER {UID}:{GID}", f"RUN {mounts} {fetch} && cp -r {view} {_FETCHED} && rm -rf {view}"]
+    lines += ["FROM scratch", f"COPY --from=fetched --chown=0:0 {_FETCHED} {target}/", *make_pairs("LABEL", labels)]
+    return "\n".join([*lines, ""])
 
 
 def use_named_context(dockerfile: str, name: str) -> str:

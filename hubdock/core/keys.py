@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 SCHEMA = 1
+LONGEST_LABEL = 50_000  # Linux takes 128 KiB for one variable of the environment (MAX_ARG_STRLEN), where a Dockerfile goes
 
 
 def make_canonical(value: Any) -> str:
@@ -94,6 +95,11 @@ class DataInputs(_Inputs):
 
     outs: tuple[tuple[str, str, str, bool], ...]
     scope: str
+
+    @property
+    def label(self) -> str:
+        """What an image of it says of its inputs: all, or their hash where they are longer than what can be handed to a build."""
+        return self.canonical if len(self.canonical) <= LONGEST_LABEL else make_digest("data", self.as_dict())
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hubdock.core.repo import RepoURL
 MAX_SERVER = 30  # JupyterHub 6: 1-30 of [a-z0-9-], a letter first, no double hyphen
 MAX_BRANCH = 255
 SHORT = 12
+SHORT_KEY = 8  # of data keys in paths: links through them fit into an inode
 _DIRECTORY = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hubdock.core.errors import BackendError, ImageGone
-from hubdock.core.oci import CONFIG, Changes, Descriptor, make_config, make_digest, make_manifest
+from hubdock.core.oci import CONFIG, Changes, Descriptor, Manifest, NewLayer, make_config, make_digest, make_manifest
 from hubdock.drivers.layer import SpooledLayer
 from hubdock.drivers.oci import Registry
 
@@ -38,21 +39,18 @@ class Place:
 
 
 def append_layers(
-    registry: Registry, source: str, digest: str, target: str, tag: str, layers: Sequence[SpooledLayer], changes: Changes, directory: Path | None = None
+    registry: Registry, source: str, digest: str, target: str, tag: str, layers: Sequence[SpooledLayer], changes: Changes, directory: Path | None = None,
+    between: tuple[str, str] | None = None,
 ) -> Appended:
     """Put layers on the image of ``digest`` in the repository ``source``, as ``target:tag``. What is there already is not sent again.
 
-    The same image, layers and changes make the same digest. ``directory`` is for blobs that can't be mounted (default: the system's). Raises
-    ImageGone if the image is not in the registry any more, RegistryUnavailable, BackendError.
-    """
-    manifest = registry.read_manifest(source, digest)
-    if manifest is None:
-        raise ImageGone("The environment was removed from the registry. Start again: it is made anew.", f"{source}@{digest}")
-    known = registry.read_config(source, manifest)
-    if len((known.get("rootfs") or {}).get("diff_ids") or ()) != len(manifest.layers):
-        raise BackendError("The environment's image is of a kind that nothing can be put on. Tell an administrator.", f"{source}@{digest}")
-    config = make_config(known, changes, [spooled.layer for spooled in layers])
-    content = make_manifest(config, [*manifest.layers, *(spooled.layer.descriptor for spooled in layers)])
+    The same image, layers and changes make the same digest. ``directory`` is for blobs that can't be mounted (default: the system's). ``between`` is (repository,
+    digest) of another image, whose layers go between the two. Raises ImageGone if an image is not in the registry any more, RegistryUnavailable, BackendError.
+    """  # fmt: skip
+    manifest, known = _read(registry, source, digest)
+    middle = list_layers(registry, *between) if between else []
+    config = make_config(known, changes, [*middle, *(spooled.layer for spooled in layers)])
+    content = make_manifest(config, [*manifest.layers, *(layer.descriptor for layer in middle), *(spooled.layer.descriptor for spooled in layers)])
     if registry.find_digest(target, tag) == make_digest(content):
         return Appended(make_digest(content), 0, 0)
     described = Descriptor(CONFIG, make_digest(config), len(config))
@@ -61,12 +59,32 @@ def append_layers(
     def send() -> str:
         sent.extend(size for spooled in layers if (size := _send(registry, target, spooled)))
         sent.extend(_carry_all(Place(registry, source), Place(registry, target), manifest.layers, directory))
+        if between:
+            sent.extend(_carry_all(Place(registry, between[0]), Place(registry, target), [layer.descriptor for layer in middle], directory))
         if not registry.has_blob(target, described.digest):
             registry.upload_blob(target, described, io.BytesIO(config))
             sent.append(described.size)
         return registry.put_manifest(target, tag, content)
 
     return Appended(_insist(send), sum(sent), len(sent))
+
+
+def _read(registry: Registry, repository: str, digest: str) -> tuple[Manifest, dict[str, Any]]:
+    """Return an image's manifest and configuration."""
+    manifest = registry.read_manifest(repository, digest)
+    if manifest is None:
+        raise ImageGone("What the image is made of was removed from the registry. Start again: it is made anew.", f"{repository}@{digest}")
+    config = registry.read_config(repository, manifest)
+    if len((config.get("rootfs") or {}).get("diff_ids") or ()) != len(manifest.layers):
+        raise BackendError("An image that this one stands on is of a kind that nothing can be put on. Tell an administrator.", f"{repository}@{digest}")
+    return manifest, config
+
+
+def list_layers(registry: Registry, repository: str, digest: str) -> list[NewLayer]:
+    """Return the layers of an image, to be put on another."""
+    manifest, config = _read(registry, repository, digest)
+    pairs = zip(manifest.layers, config["rootfs"]["diff_ids"], strict=True)
+    return [NewLayer(descriptor, str(diff_id), f"hubdock: layers of {repository.rpartition('/')[2]}") for descriptor, diff_id in pairs]
 
 
 def _insist(send: Callable[[], str]) -> str:

@@ -20,11 +20,13 @@ from hubdock.drivers.oci import Registry
 from hubdock.engine.step_image import add_code, add_guest
 
 
-def append_image(registry: Registry, environment: tuple[str, str], target: tuple[str, str], spec: dict[str, Any], mirror: Mirror, tree: Tree) -> Appended:
+def append_image(
+    registry: Registry, environment: tuple[str, str], target: tuple[str, str], spec: dict[str, Any], mirror: Mirror, tree: Tree, data: tuple[str, str] | None = None
+) -> Appended:
     """Make the image of a spec (`hubdock.engine.assembly.make_image_spec`), whose blobs are in the mirror. It is there already → nothing is sent.
 
-    ``environment`` is (repository, digest), ``target`` (repository, tag). Raises what `append_layers` and `add_code` raise. An environment
-    that has lost a layer is of no use to anybody: it is deleted, so that the next plan has it built anew.
+    ``environment`` is (repository, digest), and so is ``data``, whose layers come below the code; ``target`` (repository, tag). Raises what `append_layers` and
+    `add_code` raise. An environment or data that have lost a layer are of no use to anybody: they are deleted, so that the next plan has them made anew.
     """
     spool = Path(spec["state"]) / "spool"
     spool.mkdir(exist_ok=True)
@@ -34,9 +36,10 @@ def append_image(registry: Registry, environment: tuple[str, str], target: tuple
         spool_layer(lambda context: add_code(context, spec, mirror, tree), (UID, GID), "hubdock: code", spool) as code,
     ):
         try:
-            return append_layers(registry, *environment, *target, [guest, code], changes, spool)
+            return append_layers(registry, *environment, *target, [guest, code], changes, spool, data)
         except ImageGone:
-            with suppress(HubDockError):  # a registry may be set to delete nothing
-                if find_lost(Place(registry, environment[0]), environment[1]):
-                    registry.delete_manifest(*environment)
+            for source in (environment, *([data] if data else [])):
+                with suppress(HubDockError):  # a registry may be set to delete nothing
+                    if find_lost(Place(registry, source[0]), source[1]):
+                        registry.delete_manifest(*source)
             raise

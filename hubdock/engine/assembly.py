@@ -14,9 +14,9 @@ import uv
 
 from hubdock.core.asker import LOCAL, Asker
 from hubdock.core.contract import BaseImage
-from hubdock.core.dockerfile import GID, UID
+from hubdock.core.dockerfile import DATA, GID, UID
 from hubdock.core.keys import CodeInputs, EnvironmentInputs, ImageInputs
-from hubdock.core.naming import make_data_volume, make_directory, make_scope_name, make_tag
+from hubdock.core.naming import SHORT_KEY, make_data_volume, make_directory, make_scope_name, make_tag
 from hubdock.core.options import Options
 from hubdock.core.plan import TENSORFLOW, Plan, State
 from hubdock.core.project import HOME
@@ -178,15 +178,18 @@ def make_image_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
     }  # fmt: skip
     manifest = {"workspace": a.workspace, "repository": make_directory(a.options.repo), "guest": guest_version()}
     return _common(settings) | _repository(settings, a) | {
-        "tag": make_tag("image", a.image.key), "environment": make_tag("environment", a.environment.key), "workspace": a.workspace,
+        "tag": make_tag("image", a.image.key), "environment": make_tag("environment", a.environment.key), "data": make_tag("data", a.image.data) if a.image.data else "", "workspace": a.workspace,
         "copy": [list(pair) for pair in a.source.recipe.project.copy], "labels": labels, "manifest": json.dumps(manifest, sort_keys=True),
     }  # fmt: skip
 
 
 def make_data_spec(settings: HubDock, a: Assembly) -> dict[str, Any]:
-    """Return the task that fetches the data."""
+    """Return the task that fetches the data; ``tag`` is the image that is made of it, empty where it goes into the store."""
     assert a.dataset
+    inputs = a.dataset.inputs
+    labels = {"hubdock.data": inputs.key, "hubdock.data.inputs": inputs.label, "hubdock.kind": "data"}
     return _common(settings) | {
+        "tag": make_tag("data", inputs.key) if settings.data_mode == "image" else "", "labels": labels, "target": f"{DATA}/{inputs.key[:SHORT_KEY]}",
         "image": a.prepared, "volume": make_data_volume(settings.volume_prefix), "network": settings.data_network, "scope": a.dataset.scope_directory, "outs": list(a.dataset.outs),
         "remotes": a.dataset.remotes, "size": a.dataset.size, "silence": settings.git_timeout,
     }  # fmt: skip

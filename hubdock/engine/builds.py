@@ -12,7 +12,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from hubdock.core.errors import BuildCancelled, BuildError, HubDockError, ImageGone, QueueFull
@@ -181,7 +181,7 @@ class Builds:
         await self.in_thread(self.database.write_build, make_row(build, self.home))
         await self.prepare_base(build)
         # The first failure ends the waiting, not the other tasks: their results are kept.
-        await asyncio.gather(self._history(build), self._data(build), self._image(build))
+        await asyncio.gather(self._history(build), self._parts(build))
         await self._remember_epoch(build.assembly)
 
     async def _remember_epoch(self, a: Assembly) -> None:
@@ -207,9 +207,22 @@ class Builds:
         if a.dataset is not None and a.needs("data"):
             await self.runner.do(build, "data", a.dataset.inputs.key, specs.make_data_spec(self.settings, a))
 
-    async def _image(self, build: Build) -> None:
+    async def _parts(self, build: Build) -> None:
+        """Make data, environment and image: what becomes part of the image comes before it, all else goes on beside it."""
         a = build.assembly
-        assert a.environment and a.image
-        for part, key, make in (("environment", a.environment.key, specs.make_environment_spec), ("image", a.image.key, specs.make_image_spec)):
-            if a.needs(part):
-                await self.runner.do(build, part, key, make(self.settings, a))
+        assert a.image
+        before, beside = ([self._data(build)], []) if a.image.data else ([], [self._data(build)])
+        await asyncio.gather(*beside, self._image(build, before))
+
+    async def _image(self, build: Build, before: list[Coroutine[Any, Any, None]]) -> None:
+        await asyncio.gather(self._environment(build), *before)
+        a = build.assembly
+        assert a.image
+        if a.needs("image"):
+            await self.runner.do(build, "image", a.image.key, specs.make_image_spec(self.settings, a))
+
+    async def _environment(self, build: Build) -> None:
+        a = build.assembly
+        assert a.environment
+        if a.needs("environment"):
+            await self.runner.do(build, "environment", a.environment.key, specs.make_environment_spec(self.settings, a))

@@ -56,6 +56,11 @@ def _check_index_credential(entry: dict[str, Any]) -> None:
 
 
 def _check_data(settings: HubDock) -> None:
+    if settings.data_mode == "image" and settings.backend == "docker":
+        raise ConfigError(
+            "HubDock.data_mode is “image”, which is for Kubernetes without storage that all nodes mount. A Docker host has the store in a volume of its own: "
+            "set it to “store”."
+        )  # fmt: skip
     if settings.extra_ca_certificates and not Path(settings.extra_ca_certificates).is_file():
         raise ConfigError(f"HubDock.extra_ca_certificates: {settings.extra_ca_certificates} is not a file.")
     for prefix, options in settings.dvc_remotes.items():

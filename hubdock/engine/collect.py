@@ -123,7 +123,7 @@ class Collector:
         stayed: set[Identity] = set()
         for removal in selection.removals:
             item = removal.item
-            if item.kind in {"data", "cache"}:
+            if item.kind == "cache" or inventory.is_stored(item):
                 continue
             freed = None
             if item.identity not in stayed:
@@ -149,7 +149,7 @@ class Collector:
         return went + [(removal, None) for removal in (*stayed, *cache)]
 
     def _remove_data(self, inventory: Inventory, selection: Selection) -> list[tuple[Removal, int | None]]:
-        chosen = [removal for removal in selection.removals if removal.item.kind == "data"]
+        chosen = [removal for removal in selection.removals if inventory.is_stored(removal.item)]
         python = next((image for kind in reversed(IMAGES) for (known, _), image in inventory.images.items() if known == kind), "")
         if not chosen or not python:
             return []

@@ -113,10 +113,10 @@ class HubDock(KubeSettings):
     ).tag(config=True)
 
     data_mode = Enum(
-        ["store", "none"],
+        ["store", "image", "none"],
         "store",
-        help="""``store``: DVC data is fetched once into a shared, read-only store and linked into workspaces. ``none``: people run ``dvc pull``
-        themselves. Default: store.""",
+        help="""``store``: DVC data is fetched once into a shared, read-only store and linked into workspaces. ``image``: it becomes part of images,
+        for clusters without storage that all nodes mount (Kubernetes only). ``none``: people run ``dvc pull`` themselves. Default: store.""",
     ).tag(config=True)
     dvc_packages = List(
         Unicode(),

@@ -136,7 +136,7 @@ class Keeper:
             spec: dict[str, Any] = attempt.spec()
         except (OSError, ValueError):  # it is being written
             return []
-        tags = [str(spec[name]) for name in ("environment", "base", "image") if isinstance(spec.get(name), str)]
+        tags = [str(spec[name]) for name in ("environment", "base", "image", "data") if isinstance(spec.get(name), str)]
         found = [(kind.removeprefix("hubdock/"), key) for kind, _, key in (tag.rpartition(":") for tag in tags) if kind.startswith("hubdock/")]
         remote = spec.get("remote")
         return found + ([("repository", self._find_mirror(remote["url"]))] if isinstance(remote, dict) else [])

@@ -7,7 +7,7 @@ from typing import Any
 
 from hubdock.engine.backend import Backend
 
-_KINDS = {"image": 0, "environment": 1, "base": 2}
+_KINDS = {"image": 0, "environment": 1, "data": 2, "base": 3}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MadeImage:
 
 
 def list_made_images(backend: Backend) -> list[MadeImage]:
-    """Return every base, environment and image of hubdock, the newest of each kind first."""
+    """Return every base, environment, image, and data that is one, of hubdock, the newest of each kind first."""
     made = [image for entry in backend.list_images() if (image := _describe(entry, backend)) is not None]
     return sorted(made, key=lambda image: (_KINDS.get(image.kind, 9), -(image.created or 0.0), image.key))
 

@@ -26,7 +26,7 @@ from hubdock.engine.store import list_views
 from hubdock.engine.tasks import TaskStore
 from hubdock.engine.usage import GRACE, Usage, Use
 
-IMAGES = ("image", "environment", "base")
+IMAGES = ("image", "environment", "base")  # with a Python to look into the store with; data may be an image too
 LEFT = "left-behind"
 _OURS = re.compile(r"/tmp/hubdock/|with id \"/hubdock-")  # noqa: S108 (in BuildKit's descriptions of hubdock's steps and cache mounts)
 
@@ -39,6 +39,10 @@ class Inventory:
     holds: Holds = field(default_factory=Holds)
     images: dict[Identity, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+
+    def is_stored(self, item: Item) -> bool:
+        """True for data in the store; other data is an image."""
+        return item.kind == "data" and item.identity not in self.images
 
 
 class Stocktaker:
@@ -105,7 +109,8 @@ class Stocktaker:
         for (kind, key), entry in images.items():
             found.images[kind, key] = entry["Id"]
             below = self._find_needs(kind, entry)
-            size = int(entry["Size"]) - max((int(images[need]["Size"]) for need in below if need in images), default=self._measure_source(kind, entry))
+            under = [int(images[need]["Size"]) for need in below if need in images]
+            size = int(entry["Size"]) - (sum(under) if under else self._measure_source(kind, entry))
             made = (kind, (entry.get("Labels") or {}).get(f"hubdock.{kind}", "")) in found.holds.running
             held = found.holds.images.get(entry["Id"], "being made" if made else "")
             due = "another image has its name by now" if key.startswith(LEFT) else ""
@@ -113,12 +118,14 @@ class Stocktaker:
 
     def _find_needs(self, kind: str, entry: dict[str, Any]) -> tuple[Identity, ...]:
         """Return what an image was built on, by its own labels."""
+        if kind == "data":
+            return ()
         try:
             inputs = json.loads((entry.get("Labels") or {}).get(f"hubdock.{kind}.inputs") or "{}")
         except ValueError:
             return ()
-        if kind == "image" and inputs.get("environment"):
-            return (("environment", str(inputs["environment"])),)
+        if kind == "image":
+            return tuple((need, str(inputs[need])) for need in ("environment", "data") if inputs.get(need))
         prepared = inputs.get("base", {}).get("prepared") if kind == "environment" else None
         return (("base", str(prepared)),) if prepared else ()
 
@@ -159,6 +166,8 @@ class Stocktaker:
             return []
         items = []
         for view in views:
+            if ("data", view.key) in images:  # its image goes first: both have one name
+                continue
             known = ("data", view.key) in self.uses or self.tasks.latest("data", view.key) is not None
             used = self.uses.get(("data", view.key), Use(view.made)).used
             items.append(Item("data", view.key, view.size, used, held="" if known else "not known to this hub"))

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdock.core.naming import make_data_volume, make_home_volume
+from hubdock.core.dockerfile import DATA
+from hubdock.core.naming import SHORT_KEY, make_data_volume, make_home_volume
 from hubdock.core.project import HOME
 from hubdock.drivers.job import VolumeMount, make_image_gone
 from hubdock.drivers.mirror import find_directory
@@ -22,8 +23,6 @@ from hubdock.engine.usage import Usage
 from hubdock.engine.workspaces import Workspaces
 
 RUN = "/hubdock/run"
-DATA = "/hubdock/data"
-SHORT_KEY = 8
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,10 @@ def make_launch(settings: HubDock, a: Assembly, database: Database, tasks: TaskS
     values = {"volume": volume, "user": user, "server": server, "repo": a.remote.repo.canonical, "branch": a.hypothesis}
     store = make_data_volume(prefix)
     current = a.dataset.inputs.key if a.dataset else ""
-    keys = list(_distinct(key for key in database.use_workspace(values, current) if key == current or backend.find_data(tasks, key, store)))
+    used = database.use_workspace(values, "" if a.image.data else current)  # what is in the image is copied: nothing links to it
+    keys = [current] if a.image.data else list(_distinct(key for key in used if key == current or backend.find_data(tasks, key, store)))
     mounts = [VolumeMount(make_home_volume(prefix, user), HOME), VolumeMount(volume, a.workspace)]
-    mounts += [mount for key in keys for mount in backend.mount_view(store, key, f"{DATA}/{key[:SHORT_KEY]}")]
+    mounts += [mount for key in keys if key != a.image.data for mount in backend.mount_view(store, key, f"{DATA}/{key[:SHORT_KEY]}")]
     labels = {
         "hubdock.user": user, "hubdock.server": server, "hubdock.repo": a.remote.repo.url, "hubdock.ref": a.options.ref,
         "hubdock.branch": a.options.branch, "hubdock.commit": a.ref.commit, "hubdock.image": a.image.key,
@@ -85,12 +85,13 @@ def make_start(a: Assembly, user: str, current: str, keys: list[str]) -> dict[st
     """Return the document ``/hubdock/run/start.json``. ``branch`` is None for a tag: the workspace is then on the commit itself."""
     on_branch = a.ref.kind == "branch" or a.options.new_branch
     roots = [project.root for project in a.source.data.projects]
+    data = {"current": current[:SHORT_KEY], "mounts": {key[:SHORT_KEY]: f"{DATA}/{key[:SHORT_KEY]}" for key in keys}}
     exclude = [posixpath.normpath(f"{root}/.dvc/{name}") for root in roots for name in ("config.local", "cache", "tmp")]
     return {
         "workspace": a.workspace, "url": a.remote.repo.url, "commit": a.ref.commit, "ref": a.ref.name, "branch": a.options.branch if on_branch else None,
         "new_branch": bool(a.options.new_branch), "author": {"name": user, "email": user if "@" in user else f"{user}@localhost"}, "dvc_roots": roots,
         "exclude": exclude,
-        "data": {"current": current[:SHORT_KEY], "mounts": {key[:SHORT_KEY]: f"{DATA}/{key[:SHORT_KEY]}" for key in keys}} if keys else None,
+        "data": (data | ({"baked": True} if a.image and a.image.data else {})) if keys else None,
     }  # fmt: skip
 
 

@@ -143,7 +143,8 @@ class Planner:
         epoch, renews = (a.environment.epoch, a.renews) if a.environment else self._find_epoch(a.source.recipe, environment, a.rebuild)
         environment = replace(environment, epoch=epoch)
         code = make_code_inputs(a.source, a.workspace, a.remote.repo.canonical if a.remote.credential else "")
-        image = ImageInputs(environment.key, code.key, "", guest_version())
+        data = a.dataset.inputs.key if a.dataset and self.settings.data_mode == "image" else ""
+        image = ImageInputs(environment.key, code.key, data, guest_version())
         return replace(a, environment=environment, code=code, image=image, overrides=overrides, rebuild=False, renews=renews)
 
     def _find_epoch(self, recipe: Recipe, inputs: EnvironmentInputs, rebuild: bool) -> tuple[int, str]:
@@ -191,7 +192,8 @@ class Planner:
 
     def _add_parts(self, a: Assembly, preview: bool = False) -> Assembly:
         self.reader.usage.record_start(a, preview)  # before anything is looked up: what is found from here on is not removed
-        parts = [*self._image_parts(a), self._data_part(a)]
+        parts = self._image_parts(a)
+        parts += [self._data_part(a, parts[-1].state is State.READY)]
         parts = [self._base_part(a, parts), *parts]
         launch = self.estimates.estimate(LAUNCH, a)
         notices = list(a.plan.notices)
@@ -223,13 +225,17 @@ class Planner:
             reasons = ("the environment is new",)
         return [environment, self._pending(a, "image", a.image.key, reasons)]
 
-    def _data_part(self, a: Assembly) -> Part:
+    def _data_part(self, a: Assembly, image_ready: bool) -> Part:
         if a.dataset is None:
             return Part("data", State.NONE)
-        key = a.dataset.inputs.key
-        if self.backend.find_data(self.tasks, key, make_data_volume(self.settings.volume_prefix)):
-            return Part("data", State.READY, key)
-        return replace(self._pending(a, "data", key, ("not in the store",)), size=a.dataset.size or None)
+        inputs = a.dataset.inputs
+        if self.settings.data_mode == "image":  # what is in the image is needed no more beside it
+            ready, reason = image_ready or bool(self.backend.find_image("data", inputs.key, inputs.label)), "not in the registry"
+        else:
+            ready, reason = self.backend.find_data(self.tasks, inputs.key, make_data_volume(self.settings.volume_prefix)), "not in the store"
+        if ready:
+            return Part("data", State.READY, inputs.key)
+        return replace(self._pending(a, "data", inputs.key, (reason,)), size=a.dataset.size or None)
 
     def _pending(self, a: Assembly, kind: str, key: str, reasons: tuple[str, ...]) -> Part:
         estimate = self.estimates.estimate(kind, a)

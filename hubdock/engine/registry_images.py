@@ -27,7 +27,7 @@ from hubdock.engine.append import append_image
 from hubdock.engine.backend import Backend
 
 _OWN = re.compile(r"hubdock/([a-z]+):((?:[a-z]+-)?[0-9a-f]{64}(?:-untried)?)")  # `make_untried`; `hubdock.engine.removal.ASIDE`
-KINDS = ("base", "environment", "image")
+KINDS = ("base", "environment", "data", "image")
 _AT_ONCE = 8
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _REMEMBERED = 512
@@ -128,12 +128,18 @@ class RegistryImages(Backend):
 
     def append_image(self, spec: dict[str, Any], mirror: Mirror, tree: Tree) -> Appended:
         """Make the image of a spec without a builder. Raises what `hubdock.engine.append.append_image` raises."""
-        source, target = self.locate(spec["environment"]), self.locate(spec["tag"])
-        registry = self.open_registry(self.own.host)
-        digest = registry.find_digest(source.repository, source.tag)
+        target, registry = self.locate(spec["tag"]), self.open_registry(self.own.host)
+        environment, data = (self._find_source(spec[name]) if spec[name] else None for name in ("environment", "data"))
+        assert environment
+        return append_image(registry, environment, (target.repository, target.tag), spec, mirror, tree, data)
+
+    def _find_source(self, tag: str) -> tuple[str, str]:
+        """Return where an image is that another is made of: its repository and digest."""
+        source = self.locate(tag)
+        digest = self.open_registry(source.host).find_digest(source.repository, source.tag)
         if digest is None:
-            raise ImageGone("The environment was removed from the registry. Start again: it is made anew.", str(source))
-        return append_image(registry, (source.repository, digest), (target.repository, target.tag), spec, mirror, tree)
+            raise ImageGone("What the image is made of was removed from the registry. Start again: it is made anew.", str(source))
+        return source.repository, digest
 
     # --- collection ---
 

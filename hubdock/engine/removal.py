@@ -21,7 +21,7 @@ from hubdock.engine import store
 from hubdock.engine.backend import Backend, open_backend
 from hubdock.engine.config import HubDock
 from hubdock.engine.holds import Keeper
-from hubdock.engine.inventory import IMAGES, LEFT
+from hubdock.engine.inventory import LEFT
 from hubdock.engine.tasks import TaskStore
 from hubdock.engine.usage import GRACE, Usage
 from hubdock.engine.workspaces import Workspaces
@@ -38,8 +38,8 @@ class Remover:
         self.backend = open_backend(settings.backend_values)
 
     def remove(self, item: Item, images: dict[Identity, str]) -> int | None:
-        """Remove one item that is neither data nor cache. Raises BackendError."""
-        if item.kind in IMAGES:
+        """Remove one item that is neither in the data store nor cache. Raises BackendError."""
+        if item.identity in images:
             freed = self._remove_image(item, images[item.identity])
         elif item.kind == "workspace":
             freed = item.size if self.workspaces.destroy(item.key) else None

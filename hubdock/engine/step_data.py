@@ -6,15 +6,18 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from hubdock.core.dockerfile import GID, UID, render_data
 from hubdock.core.dvcconfig import is_literal
 from hubdock.core.errors import BackendError, ConfigError, DataDenied, DataError, DataNotFound, OutOfSpace
 from hubdock.core.events import Phase
 from hubdock.core.resources import format_bytes
 from hubdock.core.text import redact
+from hubdock.drivers.context import Context
 from hubdock.drivers.job import Job, VolumeMount
 from hubdock.drivers.secrets import read_secret
+from hubdock.drivers.solve import BuildRequest, StepFailed
 from hubdock.engine.store import fetching
 from hubdock.engine.work import GUEST, Work
 
@@ -30,25 +33,54 @@ _TROUBLE = re.compile(r"\b50\d\b|\b30[1278]\b|redirect|reset|refused|timed? ?out
 
 
 def run(work: Work) -> None:
-    """Fetch, and leave in the result how many bytes came, and which volume holds them."""
+    """Fetch into the store, or into an image, and leave in the result how many bytes came."""
     spec = work.spec
-    volume = work.backend.ensure_volume(spec["volume"], STORE_LABELS)
     work.phase(Phase.FETCHING, f"data, {format_bytes(spec['size'])}" if spec["size"] else "data")
     remotes, secrets = _open_remotes(spec["remotes"])
     request = {"key": spec["key"], "scope": spec["scope"], "outs": spec["outs"], "remotes": remotes, "silence": spec["silence"]}
+    listener = _Listener(work, secrets)
+    if spec["tag"]:
+        _fetch_into_image(work, request, listener)
+    else:
+        _fetch_into_store(work, request, listener)
+    work.data |= {name: listener.answer[name] for name in ("fetched", "files", "bytes") if name in listener.answer}
+
+
+def _fetch_into_store(work: Work, request: dict[str, Any], listener: _Listener) -> None:
+    """Run the program with the store's volume, and leave in the result which one that is."""
+    spec = work.spec
+    volume = work.backend.ensure_volume(spec["volume"], STORE_LABELS)
     files = {_PROGRAM: (GUEST / "fetch.py").read_bytes(), _REQUEST: json.dumps(request).encode()}
     job = Job(
         spec["image"], ["/opt/dvc/bin/python", "-I", _PROGRAM, _REQUEST], entrypoint=[], mounts=[VolumeMount(spec["volume"], "/store")], files=files,
         env={**spec["proxies"], "AWS_EC2_METADATA_DISABLED": "true"}, user="0:0", network=spec["network"], timeout=spec["timeout"],
     )  # fmt: skip
-    listener = _Listener(work, secrets)
     with fetching(Path(spec["state"])):
         result = work.backend.run_job(job, listener.hear, work.stop)
     work.check()
     if result.code or not listener.answer.get("done"):
         raise _name_failure(spec, listener, "\n".join(result.tail))
-    work.data |= {name: listener.answer[name] for name in ("fetched", "files", "bytes")}
     work.data |= {"volume": spec["volume"], "volume_created": volume["CreatedAt"]}
+
+
+def _fetch_into_image(work: Work, request: dict[str, Any], listener: _Listener) -> None:
+    """Run the program as a step of a build, to which the credentials are a secret. Who joins a build that somebody else began may hear nothing of it."""
+    spec = work.spec
+    dockerfile = render_data(
+        work.backend.name_image(spec["image"]), key=spec["key"], target=spec["target"], cache=f"hubdock-data-{spec['scope']}", labels=spec["labels"]
+    )
+
+    def write_context(target: IO[bytes]) -> None:
+        context = Context(target, (UID, GID))
+        context.add_bytes("Dockerfile", dockerfile.encode())
+        context.add_bytes("fetch/fetch.py", (GUEST / "fetch.py").read_bytes())
+        context.close()
+
+    build = BuildRequest(spec["tag"], secrets={"request": json.dumps(request)}, args=spec["proxies"], past=spec["past"], timeout=spec["timeout"], scope=spec["scope"])
+    try:
+        work.solve(build, write_context, listener.hear)
+    except StepFailed as error:
+        raise _name_failure(spec, listener, "\n".join(error.tail), place="the build's node") from error
 
 
 def _open_remotes(remotes: dict[str, dict[str, str]]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -83,7 +115,10 @@ class _Listener:
             self.lines.append(line)
             self.work.log(line)
             return
-        self.answer = json.loads(line.removeprefix("hubdock "))
+        try:
+            self.answer = json.loads(line.removeprefix("hubdock "))
+        except ValueError:  # a builder cuts what is very long
+            return
         if "bytes" in self.answer and not self.answer.get("done"):
             size, known = int(self.answer["bytes"]), self.work.spec["size"]
             rate = size / max(time.monotonic() - self.started, 0.1)
@@ -91,10 +126,10 @@ class _Listener:
             self.work.progress(100.0 * size / known if known else 0.0, message)
 
 
-def _name_failure(spec: dict[str, Any], listener: _Listener, text: str) -> Exception:
+def _name_failure(spec: dict[str, Any], listener: _Listener, text: str, place: str = "the Docker host") -> Exception:
     text = redact(text, listener.secrets)
     if "No space left" in text:
-        return OutOfSpace.on("the Docker host", text)
+        return OutOfSpace.on(place, text)
     answer = listener.answer
     said = next((line for line in reversed(listener.lines) if line.strip()), "")
     urls = ", ".join(sorted({redact(remote["url"]) for remote in spec["remotes"].values()}))

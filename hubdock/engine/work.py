@@ -79,10 +79,17 @@ class Work:
         if self.stop.is_set():
             raise BuildCancelled("The build was cancelled.")
 
-    def solve(self, request: BuildRequest, write_context: Callable[[IO[bytes]], None]) -> None:
-        """Run one solve with its log here. Raises what `Solver.run` raises, BuildCancelled instead of Cancelled."""
+    def solve(self, request: BuildRequest, write_context: Callable[[IO[bytes]], None], hear: Callable[[str], None] | None = None) -> None:
+        """Run one solve with its log here, or its steps' lines told to ``hear``. Raises what `Solver.run` raises, BuildCancelled instead of Cancelled."""
         self.check()
-        solver = self.backend.make_solver(request, self._listen)
+
+        def listen(kind: str, text: str, percent: float) -> None:
+            if hear is not None and kind == "log":
+                hear(text)
+            else:
+                self._listen(kind, text, percent)
+
+        solver = self.backend.make_solver(request, listen)
         self.on_stop = solver.cancel
         try:
             self.steps |= solver.run(write_context)

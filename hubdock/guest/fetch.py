@@ -277,7 +277,7 @@ def main():
         missing = find_missing(cache, outs)
         if missing:
             print("\n".join(lines) or "the remote has nothing, or something else, under these hashes", flush=True)
-            tell(missing=missing[:20], count=len(missing), code=code)
+            tell(missing=missing[:5], count=len(missing), code=code)
             return 1
         fetched = measure(cache, outs, since)[1]
     files, size = write_view(request, cache, view)

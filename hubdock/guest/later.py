@@ -46,11 +46,11 @@ def find_hashes(workspace, document):
     mount = found.get("mounts", {}).get(found.get("current"))
     by_root, roots = {}, document.get("dvc_roots", [])
     for out in data.read_manifest(mount) if mount else []:
-        for path, view, _ in out["files"]:
-            full = f"{workspace}/{out['path']}/{path}" if path else f"{workspace}/{out['path']}"
+        for path, view, place in data.find_cached(workspace, [out], roots):
+            full = f"{workspace}/{path}"
             # Only what is linked to this very object: a workspace that was left alone has links into an older key.
-            if os.path.islink(full) and os.readlink(full) == f"{mount}/{view}":
-                oid = view.removeprefix("l/").replace("/", "")
+            if path is not None and os.path.islink(full) and os.readlink(full) == (place if found.get("baked") else f"{mount}{view}"):
+                oid = view.removeprefix("/l/").replace("/", "")
                 by_root.setdefault(data.find_root(out["path"], roots), []).append([full, out["hash_name"], oid])
     return by_root
 

@@ -68,6 +68,22 @@ def test_the_next_change_sends_only_itself(registry: Registry) -> None:
     assert registry.list_tags("hub/image") == ["one", "two"]
 
 
+def test_another_image_between_the_two(moody: Moody, connect: Connect) -> None:
+    """Data comes on the environment, below the code, and nothing of it is sent."""
+    registry = connect(moody.host)
+    environment, data = publish(registry, "hub/environment", "1"), publish(registry, "hub/data", "1", layers=2, Labels={"hubdock.kind": "data"})
+    below, between = registry.inspect_image("hub/environment", environment), registry.inspect_image("hub/data", data)
+    with spooled("code") as layers:
+        made = append_layers(registry, "hub/environment", environment, "hub/image", "key", layers, CHANGES, between=("hub/data", data))
+    image = registry.inspect_image("hub/image", "key")
+    assert image and below and between and made.blobs == 2 and made.uploaded < 2000
+    assert image["RootFS"]["Layers"] == [*below["RootFS"]["Layers"], *between["RootFS"]["Layers"], layers[0].layer.diff_id]
+    assert image["Config"]["Labels"] == {**(below["Config"].get("Labels") or {}), "hubdock.kind": "image"}
+    registry.delete_manifest("hub/data", data)
+    with pytest.raises(ImageGone), spooled("other code") as layers:
+        append_layers(registry, "hub/environment", environment, "hub/image", "other", layers, CHANGES, between=("hub/data", data))
+
+
 def test_another_tag_of_the_same_image_sends_nothing(registry: Registry) -> None:
     environment = publish(registry, "hub/environment", "1")
     first = append(registry, environment, "one", tag="one")

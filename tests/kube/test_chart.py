@@ -35,7 +35,7 @@ WRONG = [
     ({"builds": {"parallel": 0}}, "builds", "parallel"),
     ({"builds": {"cache": {"volumes": -1}}}, "builds", "cache", "volumes"),
     ({"builds": {"cache": {"size": "20GB"}}}, "builds", "cache", "size"),
-    ({"data": {"enabled": "true"}}, "data", "enabled"),
+    ({"data": {"mode": "copy"}}, "data", "mode"),
     ({"servers": {"namespace": "People"}}, "servers", "namespace"),
     ({"hub": {"url": "hub:8081"}}, "hub", "url"),
     ({"hub": {"config": {"JupyterHub": "debug"}}}, "hub", "config", "JupyterHub"),
@@ -151,6 +151,15 @@ def test_nobody_may_read_secrets_or_act_outside_of_namespaces(way: str, tmp_path
 def test_no_name_is_there_twice(way: str, tmp_path: Path) -> None:
     names = [(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in render(tmp_path, WAYS[way])]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("mode", "claims", "policies"), [("store", 1, {"hubdock-fetch"}), ("image", 0, {"hubdock-fetch", "hubdock-build"}), ("none", 0, {"hubdock-fetch"})])
+def test_only_the_data_store_needs_a_volume(mode: str, claims: int, policies: set[str], tmp_path: Path) -> None:
+    """Where data becomes part of images, it is builds that fetch it."""
+    objects = render(tmp_path, {**ALONE, "data": {"mode": mode}, "networkPolicies": {"remotes": [{"cidr": "10.0.0.7/32"}]}})
+    assert len([one for one in objects if one["kind"] == "PersistentVolumeClaim" and one["metadata"]["name"] == "hubdock-data"]) == claims
+    assert {one["metadata"]["name"] for one in objects if one["kind"] == "NetworkPolicy" and "10.0.0.7/32" in str(one)} == policies
+    assert json.loads(find(objects, "ConfigMap", "hubdock")["data"]["config.json"])["HubDock"]["data_mode"] == mode
 
 
 def read_service_config(objects: list[dict[str, Any]], name: str, directory: Path) -> Config:

@@ -67,6 +67,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_parallel_builds": 1.5}, "max_parallel_builds"),
     ({"build_timeout": -1}, "build_timeout"),
     ({"data_mode": "copy"}, "data_mode"),
+    ({"data_mode": "image"}, "A Docker host has the store"),
     ({"state_dir": "relative"}, "must be an absolute path"),
     ({"base_image": ""}, "HubDock.base_image is empty"),
     ({"mem_limit": "lots"}, "size such as 512M"),

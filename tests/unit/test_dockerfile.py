@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubdock.core.dockerfile import make_pairs, quote, render_base, render_environment, render_image
+from hubdock.core.dockerfile import make_pairs, quote, render_base, render_data, render_environment, render_image
 from hubdock.core.errors import RecipeError
 from hubdock.core.project import parse_project
 from hubdock.engine.step_environment import prepare_tools
@@ -29,6 +29,7 @@ CASES = {
     "environment-wheels": render_environment("hubdock/base:1", **ENVIRONMENT | {"apt": ["ffmpeg", "git"], "secrets": ["netrc"]}),
     "environment-tried": render_environment("hubdock/base:1", **ENVIRONMENT | {"smoke": True}),
     "environment-source": render_environment("hubdock/base:1", **ENVIRONMENT | {"from_source": True, "secrets": ["netrc"], "project": "/home/jovyan/x"}),
+    "data": render_data("hubdock/base:1", key="d" * 64, target="/hubdock/data/dddddddd", cache="hubdock-data-public", labels={"hubdock.data": "d", "hubdock.data.inputs": "{}"}),
     "image": render_image("hubdock/environment:1", workspace="/home/jovyan/project", labels={"hubdock.image": "k", "hubdock.image.inputs": '{"a":"$x\\"y"}'}),
 }  # fmt: skip
 

@@ -17,11 +17,12 @@ import pytest
 
 from hubdock.core.errors import RecipeError
 from hubdock.core.events import Event, Kind, Phase
+from hubdock.core.naming import SHORT_KEY
 from hubdock.core.tree import Tree, TreeEntry
 from hubdock.drivers import process
 from hubdock.drivers.context import Context, add_tree, find_copies
 from hubdock.engine.build import Build
-from hubdock.engine.launch import SHORT_KEY, _distinct
+from hubdock.engine.launch import _distinct
 from hubdock.engine.stream import Cursor, stream_events
 from hubdock.engine.tasks import Attempt, Reporter
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +76,121 @@ def test_each_project_learns_the_hashes_of_its_own(tmp_path: Path, mount: str, m
         ".": [[f"{workspace}/top", "md5", FILE]],
         "a": [[f"{workspace}/a/tree/x/y", "md5", FILE], [f"{workspace}/a/b/old", "md5-dos2unix", OLD]],
     }
+
+
+# --- data that is part of the image ---
+
+
+class Baked:
+    """A workspace that is opened again and again, with data in images and in the store."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path, self.work = path, path / "work"
+        monkeypatch.setattr(data, "STORE", f"{path}/store/")
+
+    def start(self, key: str, files: dict[str, str], baked: bool = True) -> dict[str, Any]:
+        """Open the workspace with data under a key, mounted nowhere else but in this start."""
+        shutil.rmtree(self.path / "store", ignore_errors=True)
+        mount = self.path / "store" / key
+        outs = [{"path": "d", "oid": hashlib.md5(key.encode()).hexdigest() + ".dir", "hash_name": "md5", "files": []}]
+        for name, content in files.items():
+            oid = hashlib.md5(content.encode()).hexdigest()
+            outs[0]["files"].append([name, view(oid), False])  # type: ignore[attr-defined]
+            (mount / oid[:2]).mkdir(parents=True, exist_ok=True)
+            (mount / view(oid)).write_text(content)
+        listed = mount / view(str(outs[0]["oid"]))
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("[]")
+        (mount / "manifest.json").write_text(json.dumps({"outs": outs}))
+        document = make_document(str(mount), ["."])
+        document["data"]["baked"] = baked
+        data.link(str(self.work), document, None)
+        return document
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What one reads in the workspace; fails at a link that leads nowhere."""
+        return {str(path.relative_to(self.work / "d")): path.read_text() for path in (self.work / "d").rglob("*") if path.is_symlink() or path.is_file()}
+
+    @property
+    def dangling(self) -> list[Path]:
+        return [path for path in self.work.rglob("*") if path.is_symlink() and not path.exists()]
+
+
+@pytest.fixture
+def baked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Baked:
+    return Baked(tmp_path, monkeypatch)
+
+
+def test_a_workspace_outlives_the_image_that_brought_its_data(baked: Baked, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = baked.start("one", {"a": "first", "sub/b": "kept", "old": "old"})
+    shutil.rmtree(baked.path / "store/one/" / view(hashlib.md5(b"kept").hexdigest())[:2])
+    assert baked.files == {"a": "first", "sub/b": "kept", "old": "old"}
+    cache = baked.work / ".dvc/cache/files/md5"
+    assert not [path for path in cache.rglob("*") if path.is_symlink()] and {path.stat().st_mode & 0o777 for path in cache.rglob("*") if path.is_file()} == {0o444}
+    assert {os.readlink(path) for path in (baked.work / "d").rglob("*") if path.is_symlink()} <= {str(path) for path in cache.rglob("*")}
+    monkeypatch.setitem(sys.modules, "data", data)
+    (hashed,) = later.find_hashes(str(baked.work), document).values()
+    assert len(hashed) == 3 and hashed[0] == [f"{baked.work}/d/a", "md5", hashlib.md5(b"first").hexdigest()]
+    baked.start("two", {"a": "second", "sub/b": "kept"})
+    assert baked.files == {"a": "second", "sub/b": "kept"} and baked.dangling == []
+
+
+def test_an_object_is_copied_once(baked: Baked) -> None:
+    baked.start("one", {"a": "first"})
+    place = baked.work / ".dvc/cache/files/md5" / view(hashlib.md5(b"first").hexdigest())
+    before = place.stat().st_ino
+    baked.start("two", {"a": "first", "b": "second"})
+    assert place.stat().st_ino == before
+
+
+def test_links_that_the_user_made_into_the_same_cache_stay(baked: Baked) -> None:
+    """``dvc add`` makes links of the same form; and what a user put in the place of ours is theirs."""
+    baked.start("one", {"a": "first", "b": "second", "c": "third"})
+    mine = baked.work / ".dvc/cache/files/md5/aa/mine"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    (baked.work / "d/mine").symlink_to(mine)
+    (baked.work / "d/b").unlink()
+    (baked.work / "d/b").write_text("changed")
+    (baked.work / "d/c").unlink()
+    (baked.work / "d/c").symlink_to(mine)
+    baked.start("two", {"a": "newer"})
+    assert baked.files == {"a": "newer", "mine": "mine", "b": "changed", "c": "mine"}
+
+
+@pytest.mark.parametrize("key", ["one", "two"])
+def test_a_workspace_changes_between_the_store_and_images(baked: Baked, key: str) -> None:
+    first, second = {"a": "first", "old": "old"}, {"a": "first"} if key == "two" else {"a": "first", "old": "old"}
+    baked.start("one", first, baked=False)
+    baked.start(key, second)
+    assert baked.files == second and baked.dangling == []
+    assert not [path for path in baked.work.rglob("*") if path.is_symlink() and os.readlink(path).startswith(str(baked.path / "store"))]
+    baked.start("one", first, baked=False)
+    assert baked.files == first and baked.dangling == []
+    assert os.readlink(baked.work / "d/a").startswith(str(baked.path / "store/one"))
+
+
+def test_killed_while_it_links_the_next_start_puts_it_right(baked: Baked, monkeypatch: pytest.MonkeyPatch) -> None:
+    baked.start("one", {"a": "first", "old": "old"})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(data, "make_empty", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        baked.start("two", {"a": "second", "new": "new"})
+    baked.start("three", {"a": "third"})
+    assert baked.files == {"a": "third"} and baked.dangling == []
+
+
+def test_a_copy_that_fails_leaves_no_half_object(baked: Baked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(source: str, place: str) -> None:
+        Path(place).write_text("hal")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(shutil, "copyfile", fill)
+        baked.start("one", {"a": "first"})
+    assert not [path for path in baked.work.rglob("*") if path.is_file() and path.read_text() == "hal"]
+    baked.start("one", {"a": "first"})
+    assert baked.files == {"a": "first"}
 
 
 def test_a_home_is_given_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -309,3 +309,9 @@ def test_what_is_no_source(text: str) -> None:
 def test_policy_is_not_asked_for_what_the_admin_lists(project: Repository) -> None:
     source = read_source(project)
     assert make_dataset(source.data, make_policy(["github.com"]), {"https://dvc.example.org": {}}) is not None
+
+
+def test_what_an_image_says_of_its_data_is_never_too_long() -> None:
+    """It goes through a variable of the environment, and must tell data sets apart all the same."""
+    few, many, others = (DataInputs(tuple((f"{name}/{number}", "md5", "a" * 32, False) for number in range(count)), "") for name, count in (("a", 3), ("a", 2000), ("b", 2000)))
+    assert few.label == few.canonical and len(many.label) == 64 and many.label != others.label

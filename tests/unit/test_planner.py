@@ -361,6 +361,24 @@ def test_data_is_not_looked_at_where_people_pull_themselves(team: Team, engine: 
     assert team.plan(team.make_planner(data_mode="none")).plan.part("data") == Part("data", State.NONE)
 
 
+def test_data_that_becomes_part_of_the_image(team: Team, engine: EmptyEngine) -> None:
+    """It is in the image's key, and needed no more beside an image that is there."""
+    team.push(DVC)
+    stored, planner = team.plan(team.make_planner()), team.make_planner(data_mode="image")
+    a = team.plan(planner)
+    assert a.dataset and a.image and a.environment and stored.image
+    assert a.image.data == a.dataset.inputs.key and stored.image.data == "" and a.environment == stored.environment and a.image.key != stored.image.key
+    assert a.plan.part("data").state is State.BUILD and a.plan.part("data").reasons == ("not in the registry",)
+    start = make_start(a, "ada", a.dataset.inputs.key, [a.dataset.inputs.key])["data"]
+    short = a.dataset.inputs.key[:8]
+    assert start == {"current": short, "mounts": {short: f"/hubdock/data/{short}"}, "baked": True}
+    labels = {"hubdock.data": a.dataset.inputs.key, "hubdock.data.inputs": a.dataset.inputs.label}
+    engine.images[f"hubdock/data:{a.dataset.inputs.key}"] = {"Id": "sha256:" + "d" * 64, "Config": {"Labels": labels}}
+    assert [team.plan(planner).plan.part(name).state for name in ("data", "image")] == [State.READY, State.BUILD]
+    engine.images = {f"hubdock/image:{a.image.key}": {"Id": "sha256:" + "e" * 64, "Config": {"Labels": {"hubdock.image": a.image.key, "hubdock.image.inputs": a.image.canonical}}}}
+    assert team.plan(planner).plan.ready
+
+
 def test_limits_are_applied(team: Team, engine: EmptyEngine) -> None:
     team.push({"README.md": ""})
     planner = team.make_planner(cpu_limit=2.0, mem_limit="4G")

@@ -141,7 +141,7 @@ storageClassName: {{ . | quote }}
   "kube_build_resources" .Values.builds.resources
   "kube_build_pod" (merge (dict "serviceAccountName" (printf "%s-build" (include "hubdock.name" .))) .Values.builds.pod)
   "kube_data_namespace" (include "hubdock.servers" .) "kube_data_size" .Values.data.size "kube_data_class" .Values.data.class
-  "volume_prefix" (include "hubdock.name" .) "data_mode" (.Values.data.enabled | ternary "store" "none")
+  "volume_prefix" (include "hubdock.name" .) "data_mode" .Values.data.mode
   "extra_ca_certificates" (empty .Values.service.certificates | ternary "" "/etc/hubdock/certificates/ca.crt")
 -}}
 {{- toPrettyJson (mergeOverwrite (deepCopy $given) (dict "HubDock" (merge $own ($given.HubDock | default dict)))) -}}
