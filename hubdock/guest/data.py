@@ -32,8 +32,8 @@ def read_manifest(mount):
         raise Gone(f"The data is not in the store, where it was before ({mount}). Stop the server and start it again: the data is fetched anew.") from error
 
 
-def read_older(mount):
-    """Return the outs of a data key that was linked before: none if the store has it no more, or never mounted it here."""
+def read_if_there(mount):
+    """Return the outs of a data key: none if the store has it no more, or never mounted it here."""
     try:
         return read_manifest(mount) if mount else []
     except Gone:
@@ -61,7 +61,7 @@ def link(workspace, document, before):
             return
     wanted = {path: target for out in outs for path, target in find_links(mount, out)}
     if before and before != found.get("current"):
-        for out in read_older(mounts.get(before)):
+        for out in read_if_there(mounts.get(before)):
             for path, _ in find_links("", out):
                 if path not in wanted:
                     remove_link(f"{workspace}/{path}")

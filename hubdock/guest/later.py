@@ -45,7 +45,7 @@ def find_hashes(workspace, document):
     found = document.get("data") or {}
     mount = found.get("mounts", {}).get(found.get("current"))
     by_root, roots = {}, document.get("dvc_roots", [])
-    for out in data.read_manifest(mount) if mount else []:
+    for out in data.read_if_there(mount):
         for path, view, place in data.find_cached(workspace, [out], roots):
             full = f"{workspace}/{path}"
             # Only what is linked to this very object: a workspace that was left alone has links into an older key.
