@@ -86,14 +86,14 @@ def _solve_wheels(work: Work, mirror: Mirror) -> None:
 
 def _solve(work: Work, mirror: Mirror, from_source: bool) -> None:
     spec = work.spec
+    apart = _is_tried_apart(work)
     dockerfile = render_environment(
         work.backend.name_image(spec["base"]), user=spec["user"], workdir=spec["workdir"], apt=spec["apt"], install=spec["install"], from_source=from_source,
         cache=spec["cache"], private_cache=f"hubdock-source-{spec['key']}", secrets=["netrc"] if spec["netrc"] else [], project=spec["workspace"],
-        smoke=spec["smoke"] and not _is_tried_apart(work), env=spec["env"],
-        labels=spec["labels"],
+        smoke=spec["smoke"] and not apart, env=spec["env"], labels=spec["labels"],
     )  # fmt: skip
     request = BuildRequest(
-        make_untried(spec["tag"]) if _is_tried_apart(work) else spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
+        make_untried(spec["tag"]) if apart else spec["tag"], contexts={"tools": prepare_tools(Path(spec["state"]), spec["uv"])}, secrets={"netrc": _make_netrc(spec["netrc"])} if spec["netrc"] else {}, args=spec["proxies"],
         past=spec["past"], timeout=spec["timeout"], scope=spec["scope"], variant=_name_variant(spec, from_source),
         onward=frozenset() if from_source else frozenset({REPLACES, *([NEEDS_SOURCE] if spec["may_build"] else [])}),
     )  # fmt: skip
