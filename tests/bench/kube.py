@@ -18,7 +18,7 @@ import pytest
 from config.demo.server import Server
 from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import git
-from tests.bench.launches import PlainHub, time_start
+from tests.bench.launches import PlainHub, time_in_turn, time_start
 from tests.bench.report import Figure, describe, median
 from tests.kit.hub import ROOT, find_port
 from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
@@ -86,7 +86,6 @@ def make_small(server: Server, work: Path, name: str) -> Project:
 def measure_hits(work: Path, server: Server, rounds: int) -> list[Figure]:
     """Each start has a name of its own: hubdock makes a workspace each time, and its volume."""
     project, rounds = make_small(server, work, "hits"), max(rounds, LEAST)
-    times: dict[str, list[float]] = {"hubdock": [], "plain": []}
     options = {"repo": project.url, "ref": "main"}
     with warm_hub(work, server, project) as ours, new_namespace("baseline") as namespace:
         (pod,) = ours.find_pods("warm")
@@ -95,10 +94,7 @@ def measure_hits(work: Path, server: Server, rounds: int) -> list[Figure]:
         try:
             time_start(plain.start(), "warm", {})
             plain.stop_server("alice", "warm")
-            for number in range(rounds):
-                for name, hub, asked in (("plain", plain, {}), ("hubdock", ours, options)):
-                    times[name].append(time_start(hub, f"round{number}", asked))
-                    hub.stop_server("alice", f"round{number}")
+            times = time_in_turn(plain, ours, options, rounds)
         finally:
             plain.stop()
     ratio = median(times["hubdock"]) / median(times["plain"])

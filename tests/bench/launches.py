@@ -61,12 +61,21 @@ def time_start(hub: Hub, server: str, options: dict[str, Any]) -> float:
     return time.perf_counter() - began
 
 
+def time_in_turn(plain: Hub, ours: Hub, options: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of starts by each hub, one after the other; each has a name of its own and is stopped again."""
+    times: dict[str, list[float]] = {"hubdock": [], "plain": []}
+    for number in range(rounds):
+        for name, hub, asked in (("plain", plain, {}), ("hubdock", ours, options)):
+            times[name].append(time_start(hub, f"round{number}", asked))
+            hub.stop_server("alice", f"round{number}")
+    return times
+
+
 def measure_hits(work: Path, server: Server, rounds: int) -> list[Figure]:
     project = Project(server, work, "hits")
     project.write_all({f"src/module{n}.py": f"VALUE = {n}\n" for n in range(100)}).commit()
     ours = Hub(work / "ours", {"HubDock": {"allowed_hosts": [server.url]}})
     plain: PlainHub | None = None
-    times: dict[str, list[float]] = {"hubdock": [], "plain": []}
     options = {"repo": project.url, "ref": "main"}
     try:
         first = ours.start().start_server("alice", "warm", options)
@@ -74,10 +83,7 @@ def measure_hits(work: Path, server: Server, rounds: int) -> list[Figure]:
         first.stop()
         time_start(plain, "warm", {})
         plain.stop_server("alice", "warm")
-        for number in range(rounds):
-            for name, hub, asked in (("plain", plain, {}), ("hubdock", ours, options)):
-                times[name].append(time_start(hub, f"round{number}", asked))
-                hub.stop_server("alice", f"round{number}")
+        times = time_in_turn(plain, ours, options, rounds)
     finally:
         for hub in (ours, plain):
             if hub is not None:
