@@ -12,7 +12,7 @@ from config.demo.server import Server
 from hubdock.core.errors import BuildError, RecipeError, SmokeTestFailed
 from hubdock.core.events import Phase
 from tests.kit.builder import Builder
-from tests.kit.repos import Project, make_requirements
+from tests.kit.repos import Project, make_package, make_requirements
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_unsatisfiable_names_file_and_line(builder: Builder, project: Project, l
 
 def test_no_kernel_fails_the_smoke_test(builder: Builder, project: Project) -> None:
     """A package that shadows one of the kernel's installs, and Jupyter starts with it; then no kernel does."""
-    broken = {"broken/pyproject.toml": PACKAGE.format(name="comm"), "broken/comm/__init__.py": "raise SystemExit('no kernel with this')\n"}
+    broken = {"broken/pyproject.toml": make_package("comm"), "broken/comm/__init__.py": "raise SystemExit('no kernel with this')\n"}
     project.write_all({"requirements.txt": make_requirements("./broken"), **broken})
     project.commit()
     build = builder.build(repo=project.url, ref="main")
@@ -76,21 +76,9 @@ def test_no_kernel_fails_the_smoke_test(builder: Builder, project: Project) -> N
     assert not builder.plan(repo=project.url, ref="main").plan.ready
 
 
-PACKAGE = """
-[build-system]
-requires = ["setuptools>=61"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "{name}"
-version = "99.0"
-[tool.setuptools]
-packages = ["{name}"]
-"""
-
-
 def test_built_from_source_and_locally(builder: Builder, project: Project) -> None:
     """A package without a wheel, and one of the repository itself, are built; the shared cache is no part of those steps."""
-    local = {"pkg/pyproject.toml": PACKAGE.format(name="mine"), "pkg/mine/__init__.py": "VALUE = 7\n"}
+    local = {"pkg/pyproject.toml": make_package("mine"), "pkg/mine/__init__.py": "VALUE = 7\n"}
     project.write_all({"requirements.txt": make_requirements("docopt==0.6.2", "./pkg"), **local}).commit()
     build = builder.must(repo=project.url, ref="main")
     image = builder.image("environment", build)
@@ -101,7 +89,7 @@ def test_built_from_source_and_locally(builder: Builder, project: Project) -> No
 
 def test_editable_is_the_workspace(builder: Builder, project: Project) -> None:
     """`-e .` imports what the user edits, not a copy in the image."""
-    project.write_all({"requirements.txt": make_requirements("-e ."), "pyproject.toml": PACKAGE.format(name="mine"), "mine/__init__.py": "VALUE = 7\n"}).commit()
+    project.write_all({"requirements.txt": make_requirements("-e ."), "pyproject.toml": make_package("mine"), "mine/__init__.py": "VALUE = 7\n"}).commit()
     build = builder.must(repo=project.url, ref="main")
     where = run_in(builder, builder.image("environment", build), "cat /opt/conda/lib/python3*/site-packages/__editable__*mine*")
     assert build.assembly.workspace in where

@@ -113,6 +113,20 @@ class Project:
         return self
 
 
+def make_package(name: str) -> str:
+    """Return the pyproject.toml of a package that setuptools builds, newer than any other of its name."""
+    return f"""
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "{name}"
+version = "99.0"
+[tool.setuptools]
+packages = ["{name}"]
+"""
+
+
 def make_requirements(*lines: str) -> str:
     """Return a requirements file that no other test run has: its environment is new."""
     return "\n".join([f"# {uuid.uuid4().hex}", *lines]) + "\n"

@@ -19,7 +19,7 @@ from hubdock.engine.build import Build
 from tests.kit.builder import Builder
 from tests.kit.kube import kubectl, new_namespace
 from tests.kit.kubebuild import BASE, KubeBuilder, Namespace, wait_until
-from tests.kit.repos import Project, make_requirements
+from tests.kit.repos import Project, make_package, make_requirements
 
 
 def name_inputs(build: Build) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def test_the_image_runs(builder: KubeBuilder, namespace: Namespace, project: Pro
 def test_an_environment_is_tried_as_a_pod(namespace: Namespace, server: Server, project: Project, tmp_path: Path) -> None:
     """Under the standard *restricted*. What does not work never has the key's name, and who asks again is told without another build."""
     builder = namespace.make_builder(tmp_path / "state-tried", allowed_hosts=[server.url], smoke_test=True)
-    broken = {"broken/pyproject.toml": BROKEN, "broken/comm/__init__.py": "raise SystemExit('no kernel with this')\n"}
+    broken = {"broken/pyproject.toml": make_package("comm"), "broken/comm/__init__.py": "raise SystemExit('no kernel with this')\n"}
     project.write_all({"requirements.txt": make_requirements("./broken"), **broken}).commit("broken")
     ended = in_background(builder, repo=project.url, ref="main")
     pod = wait_until(lambda: find_trials(namespace), 180)[0]
@@ -111,18 +111,6 @@ def test_an_environment_is_tried_as_a_pod(namespace: Namespace, server: Server, 
 def find_trials(namespace: Namespace) -> list[dict[str, Any]]:
     pods = namespace.cluster.list("Pod", namespace.name, f"{COMPONENT}=program")
     return [pod for pod in pods if "smoke.py" in " ".join(pod["spec"]["containers"][0]["command"])]
-
-
-BROKEN = """
-[build-system]
-requires = ["setuptools>=61"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "comm"
-version = "99.0"
-[tool.setuptools]
-packages = ["comm"]
-"""
 
 
 def test_a_requirement_that_fails_is_tried_once(builder: KubeBuilder, namespace: Namespace, project: Project) -> None:
