@@ -3,68 +3,72 @@
     python server.py [Jupyter's arguments]
 
 Two things differ from Jupyter's own commands. Its boot is trimmed (``HUBDOCK_TRIM=0`` leaves it alone): jsonschema imports ``rfc3987_syntax`` if it
-can, which compiles a grammar for over a second, only to check ``iri`` formats; here it finds none. And what jupyterhub imports for the hub's own part, its
-database and pages, is loaded when somebody uses it, which a server does not. Kernels are processes of their own and see nothing of that. And it serves its first request only when the workspace is ready, which was prepared meanwhile by the process whose id is in
-``HUBDOCK_SEED_PID``.
+can, which compiles a grammar for over a second, only to check ``iri`` formats; here it finds none. What jupyterhub imports for the hub's own part, its
+database and pages, is loaded when somebody uses it, which a server does not. And garbage is collected only once it serves: a boot makes almost none, and looking
+for it takes a seventh of the boot. Kernels are processes of their own and see nothing of that. And it serves its first request only when the workspace is ready,
+which was prepared meanwhile by the process whose id is in ``HUBDOCK_SEED_PID``.
 """
 
+import gc
 import importlib
-import importlib.util
+import importlib.machinery
 import os
 import sys
 import types
 
 FULL = 28  # as in start.py
-DATABASE = ("sqlalchemy", "jupyterhub.orm", "jupyterhub.roles")
-PAGES = ("jupyterhub.handlers", "jupyterhub.handlers.pages")
+HUB = ("jupyterhub.orm", "jupyterhub.roles", "jupyterhub.handlers", "jupyterhub.handlers.pages")
 
 
 def trim():
-    """Hide the slow optional import from jsonschema, which goes on without it, and put off what only a hub needs."""
+    """Hide the slow optional import from jsonschema, which goes on without it, and put off what only a hub needs, and the collection of garbage."""
+    gc.disable()
     sys.modules["rfc3987_syntax"] = None
     if "JUPYTERHUB_API_TOKEN" in os.environ:
         try:
-            defer_database()
-            defer_pages()
+            defer()
+            import_utils()
         except Exception as error:  # a jupyterhub of another make boots as it does
             print(f"hubdock: the boot is not trimmed: {error}", file=sys.stderr)
 
 
-def defer_database():
-    """Have the modules of the hub's database load at their first use."""
-    for name in DATABASE:
-        spec = importlib.util.find_spec(name)
-        if spec is None or name in sys.modules:
-            continue
-        spec.loader = importlib.util.LazyLoader(spec.loader)
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        parent, _, attribute = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], attribute, module)
-
-
-class Pages(types.ModuleType):
-    """Stands for the hub's pages, of which the log asks for one class, to know its requests. Whoever wants more gets the real ones."""
-
-    class HealthCheckHandler:
-        pass
+class Standing(types.ModuleType):
+    """Stands for a module that nobody may want. Whoever asks it for something gets the real one's, and from then on everybody has the real ones."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):
+        if name.startswith("__") and not (name == "__path__" and self.__spec__.submodule_search_locations):
             raise AttributeError(name)
-        for standing in PAGES:
-            if isinstance(sys.modules.get(standing), Pages):
-                del sys.modules[standing]
+        for standing in [name for name, module in sys.modules.items() if isinstance(module, Standing)]:
+            del sys.modules[standing]
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def defer_pages():
-    """Have the hub's pages load when more than their names is asked for."""
-    place = importlib.util.find_spec(PAGES[0])
-    for name in PAGES:
-        sys.modules[name] = Pages(name)
-    sys.modules[PAGES[0]].__path__ = list(place.submodule_search_locations)
+def defer():
+    """Have the hub's database and pages loaded when they are used."""
+    import jupyterhub
+
+    places = {"": None, "jupyterhub": jupyterhub.__path__}
+    for name in ("sqlalchemy", *HUB):
+        spec = importlib.machinery.PathFinder.find_spec(name, places[name.rpartition(".")[0]])
+        places[name] = spec.submodule_search_locations
+        if name not in sys.modules:
+            standing = sys.modules[name] = Standing(name)
+            standing.__spec__ = spec
+            if name == HUB[-1]:
+                standing.HealthCheckHandler = type("HealthCheckHandler", (), {})  # the log asks for it, to know its requests
+
+
+def import_utils():
+    """Import jupyterhub's utils without the database's errors, of which it wants one, to catch it in the hub's own pages. Everybody else gets the real ones."""
+    name = "sqlalchemy.exc"
+    if name in sys.modules:
+        return
+    standing = sys.modules[name] = types.ModuleType(name)
+    standing.SQLAlchemyError = type("SQLAlchemyError", (Exception,), {})
+    try:
+        importlib.import_module("jupyterhub.utils")
+    finally:
+        del sys.modules[name]
 
 
 def wait_for_workspace():
@@ -97,6 +101,8 @@ def serve_when_ready():
 
     def start_when_ready(self):
         wait_for_workspace()
+        gc.freeze()  # what a boot leaves stays for good, and need not be looked at again
+        gc.enable()
         start(self)
 
     ServerApp.start = start_when_ready

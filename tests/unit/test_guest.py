@@ -213,21 +213,29 @@ def test_a_home_is_given_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{home}/b/x could not be put into the home" in said and f"{home}/e could not be put" in said
 
 
-def test_a_boot_leaves_out_what_only_a_hub_needs() -> None:
-    """And whoever asks for it in the server gets the real one."""
+@pytest.mark.parametrize(
+    "asked",
+    ["from jupyterhub.handlers.pages import HomeHandler", "import jupyterhub.handlers.base", "from jupyterhub.orm import User", "import sqlalchemy.orm",
+     "from sqlalchemy.exc import OperationalError", "import sqlalchemy; sqlalchemy.create_engine"],
+)  # fmt: skip
+def test_a_boot_leaves_out_what_only_a_hub_needs(asked: str) -> None:
+    """And whoever asks for it in the server gets the real one, and so does everybody then."""
     script = f"""
-import sys
+import gc, importlib.util, sys
 sys.path.insert(0, {str(Path(start.__file__).parent)!r})
 import server
 server.trim()
 import jupyterhub.singleuser.app
-assert not {{"sqlalchemy.orm", "alembic", "jupyterhub.handlers.base", "rfc3987_syntax.syntax"}} & sys.modules.keys()
+assert not {{"sqlalchemy.exc", "sqlalchemy.orm", "alembic", "jupyterhub.handlers.base", "rfc3987_syntax.syntax"}} & sys.modules.keys()
+assert importlib.util.find_spec("sqlalchemy").origin.endswith("__init__.py") and not gc.isenabled()
+{asked}
 from jupyterhub.handlers.pages import HomeHandler
 from jupyterhub.handlers import BaseHandler
 from jupyterhub import orm, roles
-import sqlalchemy
-assert issubclass(HomeHandler, BaseHandler)
+import sqlalchemy, sqlalchemy.exc, sqlalchemy.orm
+assert issubclass(HomeHandler, BaseHandler) and issubclass(sqlalchemy.exc.OperationalError, sqlalchemy.exc.SQLAlchemyError)
 assert orm.User.__tablename__ == "users" and roles.get_default_roles() and sqlalchemy.create_engine
+assert not [name for name, module in sys.modules.items() if isinstance(module, server.Standing)]
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "JUPYTERHUB_API_TOKEN": "x"}, timeout=60)
     assert done.returncode == 0, done.stderr
