@@ -21,9 +21,12 @@ from hubdock.engine.engine import Engine
 from hubdock.engine.images import list_made_images
 from hubdock.engine.launch import Launch, find_start_files, make_launch
 from hubdock.engine.store import forget_view
+from hubdock.service.arrivals import find_peer
 from hubdock.service.base import APIHandler
 from hubdock.service.events import describe_watched
 from hubdock.service.openapi import make_openapi
+
+ARRIVAL = 30.0  # seconds that one question after a server's address may wait
 
 
 class RootHandler(APIHandler):
@@ -192,6 +195,15 @@ class LaunchHandler(APIHandler):
         self.set_status(204)
 
 
+class AddressHandler(APIHandler):
+    """For the hub's spawners alone: where a server is that was just launched, once it asks for its start files."""
+
+    async def get(self, identity: str) -> None:
+        require_internal(self)
+        key = identity, self.get_query_argument("user"), self.get_query_argument("server", "")
+        self.write_json({"address": await self.state.arrivals.wait(key, ARRIVAL)})
+
+
 class ArchiveHandler(APIHandler):
     """What a server is given when it starts: for the hub's spawners, which put it into a container, and for that server itself, which says whose it is."""
 
@@ -203,6 +215,8 @@ class ArchiveHandler(APIHandler):
         files = await self.engine.builds.in_thread(self.engine.handovers.find, identity, user, server) if own else None
         if files is None:
             raise HTTPError(404, "This server was not launched from that build.")
+        if not self.internal:
+            self.state.arrivals.tell((identity, user, server), find_peer(self.request))
         self.set_header("Content-Type", "application/x-tar")
         self.finish(await self.engine.builds.in_thread(archives.make_archive, files))
 

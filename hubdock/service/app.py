@@ -86,6 +86,7 @@ def make_routes(prefix: str) -> list[tuple[object, ...]]:
         (f"{prefix}api/workspaces/{volume}/restore", disk.RestoreHandler),
         (f"{prefix}api/launches", api.LaunchesHandler),
         (f"{prefix}api/launches/{identity}", api.LaunchHandler),
+        (f"{prefix}api/launches/{identity}/address", api.AddressHandler),
         (f"{prefix}api/launches/{identity}/archive", api.ArchiveHandler),
     ]
 

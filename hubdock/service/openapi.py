@@ -236,6 +236,9 @@ PATHS: dict[str, Any] = {
         "get": _operation("How to launch what a build made (the hub alone)", {"200": _answer("The launch", _ref("Launch"))}, parameters=[_ID, *_WHO]),
         "delete": _operation("Leave a build in a user's name (the hub alone)", {"204": _answer("Left")}, parameters=[_ID, *_WHO]),
     },
+    "/api/launches/{id}/address": {
+        "get": _operation("Where a server is that was just launched, as soon as it asks for its start files; empty after 30 seconds (the hub alone)", {"200": _answer("The address", _object({"address": _TEXT}))}, parameters=[_ID, *_WHO])
+    },
     "/api/launches/{id}/archive": {
         "get": _operation("What a server is given when it starts, as a tar (the hub, and with its own token the server)", {"200": _answer("The tar", {"type": "string", "format": "binary"}, "application/x-tar")}, parameters=[_ID, *_WHO])
     },

@@ -10,6 +10,7 @@ from typing import Any
 from hubdock.engine.engine import Engine
 from hubdock.engine.feed import Feeds
 from hubdock.engine.telling import Tellers
+from hubdock.service.arrivals import Arrivals
 from hubdock.service.boards import Boards
 from hubdock.service.collecting import Collecting
 from hubdock.service.hub import HubAPI
@@ -37,6 +38,7 @@ class State:
     offers: Offers
     tellers: Tellers
     feeds: Feeds
+    arrivals: Arrivals = field(default_factory=Arrivals)
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # notebooks at a time: each takes a core
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

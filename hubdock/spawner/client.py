@@ -77,6 +77,13 @@ class ServiceClient:
         """Return the tar that goes into the container."""
         return (await self._ask("GET", f"api/launches/{build}/archive", params={"user": user, "server": server})).content
 
+    async def wait_for_address(self, build: str, user: str, server: str) -> str:
+        """Return the address from which a server, once it runs, asks for its start files."""
+        while True:
+            answer = await self._ask("GET", f"api/launches/{build}/address", params={"user": user, "server": server})
+            if address := answer.json()["address"]:
+                return str(address)
+
     async def leave(self, build: str, user: str, server: str) -> None:
         """Stop waiting for a build in a server's name."""
         await self._ask("DELETE", f"api/launches/{build}", params={"user": user, "server": server})

@@ -23,6 +23,7 @@ from hubdock.core.text import make_tail
 from hubdock.drivers.space import name_end
 from hubdock.spawner.kubedefaults import DefaultKubeSpawner
 from hubdock.spawner.mixin import HubDockMixin
+from hubdock.spawner.ready import wait_until_up
 
 PAUSE, LOOK = 0.03, 0.25  # seconds between two looks at what the hub knows of a pod, and between two thoughts about why it waits
 UNSEEN = 5.0  # seconds for which a pod may be missing from what the hub knows
@@ -53,6 +54,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
     pvc_name: Any
     after_pod_created_hook: Any
     _creating: asyncio.Task[bool] | None = None
+    _address = ""  # where the server that is being started was met
 
     # --- start ---
 
@@ -76,6 +78,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
             raise
         finally:
             self.after_pod_created_hook = stock
+            self._address = ""
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
         """Create the pod, as the stock spawner does; but a cancelled start knows whether there is one, and no log shows its token."""
@@ -116,15 +119,28 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
 
     async def _wait_for_pod(self) -> None:
         """Return when the server answers. Meanwhile its user is told why it does not. Raises the error that says why it never will."""
-        await self._wait_until_running()
-        if not self.internal_ssl:
-            address = urlsplit(self._get_pod_url(self._pod))
-            await self.wait_until_up(address.hostname or "", address.port or self.port)
+        meeting = asyncio.create_task(self._meet())
+        try:
+            await self._wait_until_running(meeting)
+            if not self._address and not self.internal_ssl:
+                address = urlsplit(self._get_pod_url(self._pod))
+                await self.wait_until_up(address.hostname or "", address.port or self.port)
+        finally:
+            meeting.cancel()
 
-    async def _wait_until_running(self) -> None:
+    async def _meet(self) -> None:
+        """Meet the server where it asks for its start files from, if it answers there as itself: a node looks once a second which of its pods run, and then says so."""
+        if self.internal_ssl or self.services_enabled or self.pod_connect_ip or self.get_pod_url:
+            return
+        with contextlib.suppress(HubDockError):
+            address = await self.client_of_service.wait_for_address(self.build_id, self.user.name, self.name)
+            await wait_until_up(address, self.port, f"{self.server.base_url}api", self.http_timeout, self.has_ended, worst=200)
+            self._address = address
+
+    async def _wait_until_running(self, meeting: asyncio.Task[None]) -> None:
         began = looked = changed = time.monotonic()
         stage, told = Stage.NEW, ""
-        while not self._runs():
+        while not self._address and not self._runs():
             now = time.monotonic()
             if now - looked >= LOOK:
                 looked, pod = now, self._pod
@@ -136,7 +152,10 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
                 elif find_stage(pod) is not stage:
                     stage, changed = find_stage(pod), now
                 told = self._tell_why(pod, told, now - changed, now - began)
-            await asyncio.sleep(PAUSE)
+            if meeting.done():
+                await asyncio.sleep(PAUSE)
+            else:
+                await asyncio.wait([meeting], timeout=PAUSE)
 
     def _tell_why(self, pod: Mapping[str, Any], told: str, waited: float, total: float) -> str:
         """Say why a pod waits if that is new, and return what was said last. Raises the reason when it lasts too long, or will last for ever."""
@@ -179,6 +198,16 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
             return ""
         tail = make_tail(str(text), 8)
         return f"Its last words: {tail}" if tail else ""
+
+    def is_pod_running(self, pod: Any) -> bool:
+        """Take a pod that was met for running, also before its node has said so."""
+        return bool(super().is_pod_running(pod) or (self._address and pod and "deletionTimestamp" not in pod["metadata"]))
+
+    def _get_pod_url(self, pod: Any) -> str:
+        """Return the server's address: where it was met, else what its node says."""
+        if self._address:
+            pod = {**pod, "status": {**pod["status"], "podIP": self._address}}
+        return str(super()._get_pod_url(pod))
 
     # --- what the stock spawner is given ---
 

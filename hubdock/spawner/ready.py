@@ -22,8 +22,9 @@ _ANSWER = 5.0
 _waiting: set[object] = set()
 
 
-async def wait_until_up(ip: str, port: int, path: str, limit: float, find_end: Callable[[], Awaitable[bool]]) -> None:
-    """Return as soon as the server answers a request for a path. ``find_end`` tells whether its container has ended, and is asked now and then.
+async def wait_until_up(ip: str, port: int, path: str, limit: float, find_end: Callable[[], Awaitable[bool]], worst: int = 499) -> None:
+    """Return as soon as the server answers a request for a path, by a status that is no worse than ``worst``. ``find_end`` tells whether its container has ended,
+    and is asked now and then.
 
     Raises LaunchError if it has, or if the server does not answer within ``limit`` seconds.
     """
@@ -32,7 +33,7 @@ async def wait_until_up(ip: str, port: int, path: str, limit: float, find_end: C
     try:
         while time.monotonic() < deadline:
             opened = opened or await is_open(ip, port)
-            if opened and await answers(f"http://{f'[{ip}]' if ':' in ip else ip}:{port}{path}"):
+            if opened and await answers(f"http://{f'[{ip}]' if ':' in ip else ip}:{port}{path}", worst):
                 return
             pause = min(max(PAUSE * len(_waiting), PAUSES[0]), PAUSES[1])
             if time.monotonic() - looked > max(LIFE, LIFE * len(_waiting) / 4):
@@ -58,10 +59,10 @@ async def is_open(ip: str, port: int) -> bool:
     return True
 
 
-async def answers(url: str) -> bool:
-    """Return whether the server answers, with whatever but an error of its own."""
+async def answers(url: str, worst: int) -> bool:
+    """Return whether the server answers, with whatever but an error of its own or what is worse than wanted."""
     try:
         async with httpx.AsyncClient(timeout=_ANSWER, trust_env=False, verify=False) as client:  # noqa: S501 (plain HTTP; the client would read all certificates)
-            return (await client.get(url)).status_code < 500
+            return (await client.get(url)).status_code <= worst
     except httpx.HTTPError:
         return False

@@ -131,6 +131,15 @@ def test_readiness_is_noticed_at_once(hub: KubeHub, plain: Project, record_prope
     raise AssertionError(lags)
 
 
+def test_a_server_is_met_where_it_asks_for_its_start_files(hub: KubeHub, plain: Project) -> None:
+    """Its node may say that it runs a second later, or, as here, never."""
+    hub.override(blind=True)
+    server = hub.start_server("bob", "met", {"repo": plain.url, "ref": "main"}, 60)
+    assert server.ask("status").status_code == 200 and server.run("git status --short") == ""
+    hub.stop_server("bob", "met")
+    hub.wait_until_gone("met")
+
+
 class Watch:
     """Notes when the pod of a server runs and answers."""
 

@@ -106,6 +106,46 @@ async def test_readiness_is_noticed_within_a_tenth_of_a_second(spawner: HubDockK
     assert min(lags) < 0.1
 
 
+def meet_at(spawner: HubDockKubeSpawner, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Have the service know from where the server asks for its start files."""
+
+    async def wait_for_address(build: str, user: str, server: str) -> str:
+        assert (build, user) == (spawner.build_id, spawner.user.name)
+        await asyncio.sleep(0.1)
+        return address
+
+    monkeypatch.setattr(HubDockKubeSpawner, "client_of_service", SimpleNamespace(wait_for_address=wait_for_address))
+
+
+async def test_a_server_is_met_before_its_node_says_that_it_runs(spawner: HubDockKubeSpawner, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KubeSpawner, "_get_pod_port", lambda self, pod: server)
+    meet_at(spawner, monkeypatch, "127.0.0.1")
+    spawner.port = server
+    assert await asyncio.wait_for(spawner.launch_server(), 5) == f"http://127.0.0.1:{server}"
+    spawner.cluster.run("127.0.0.2")
+    assert spawner._get_pod_url(spawner._pod) == f"http://127.0.0.2:{server}", "afterwards the node is believed"
+
+
+async def test_who_answers_as_somebody_else_is_not_met(spawner: HubDockKubeSpawner, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server at that address knows no such path."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    other = await asyncio.start_server(refuse, "127.0.0.3", 0)
+    spawner.port = other.sockets[0].getsockname()[1]
+    monkeypatch.setattr(KubeSpawner, "_get_pod_port", lambda self, pod: server)
+    meet_at(spawner, monkeypatch, "127.0.0.3")
+    task = asyncio.create_task(spawner.launch_server())
+    await asyncio.sleep(0.5)
+    assert not task.done()
+    spawner.cluster.run()
+    assert await asyncio.wait_for(task, 5) == f"http://127.0.0.1:{server}"
+    other.close()
+
+
 async def test_an_admin_s_own_hook_is_called_and_stays_theirs(spawner: HubDockKubeSpawner, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KubeSpawner, "_get_pod_port", lambda self, pod: server)
     called: list[str] = []
