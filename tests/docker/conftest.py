@@ -9,6 +9,7 @@ import docker
 import pytest
 
 from config.demo.server import Server
+from tests.kit.builder import Builder, copy_base
 from tests.kit.faces import Faces
 from tests.kit.hub import Hub
 from tests.kit.repos import Project
@@ -22,6 +23,19 @@ def server(docker_remote: Server) -> Server:
 @pytest.fixture(scope="session")
 def hub(docker_hub: Hub) -> Hub:
     return docker_hub
+
+
+@pytest.fixture(scope="session")
+def seed(docker_engine: docker.DockerClient, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that knows the base, for builders that need not look into it again."""
+    directory = tmp_path_factory.mktemp("seed")
+    project = Project(server, directory, "seed")
+    project.write_all({"README.md": "seed"}).commit()
+    first = Builder(directory / "state-seed", allowed_hosts=[server.url], smoke_test=False)
+    first.must(repo=project.url, ref="main")
+    first.clean()
+    copy_base(first.settings.database_url, f"sqlite:///{directory / 'known.sqlite'}", first.settings.base_image)
+    return directory / "known.sqlite"
 
 
 @pytest.fixture

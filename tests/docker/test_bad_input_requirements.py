@@ -67,16 +67,14 @@ def test_what_the_resolver_finds_out(faces: Faces, project: Project, lines: list
 
 
 @pytest.fixture
-def builder(docker_engine: docker.DockerClient, server: Remote, tmp_path: Path) -> Iterator[Builder]:
-    made = Builder(tmp_path / "state-timeout", allowed_hosts=[server.url], build_timeout=12)
+def builder(docker_engine: docker.DockerClient, server: Remote, seed: Path, tmp_path: Path) -> Iterator[Builder]:
+    made = Builder(tmp_path / "state-timeout", seed, allowed_hosts=[server.url], build_timeout=12)
     yield made
     made.clean()
 
 
 def test_what_never_ends_is_ended(builder: Builder, project: Project) -> None:
     """A package whose build waits for ever: the limit ends it, and says whose limit it is; nothing of it runs on."""
-    project.write_all({"README.md": "x"}).commit()
-    builder.must(repo=project.url, ref="main")  # the base is known from here on
     seconds = f"9{uuid.uuid4().int % 10**8}"
     project.write_all({MAIN: make_requirements("./slow"), "slow/setup.py": f"import subprocess\nsubprocess.run(['sleep', '{seconds}'])\n"}).commit()
     began = time.monotonic()

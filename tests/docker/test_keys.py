@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tests.kit.repos import Project, make_requirements
 
 
 @pytest.fixture
-def builder(docker_engine: docker.DockerClient, server: Server, tmp_path: Path) -> Iterator[Builder]:
-    made = Builder(tmp_path / "state-keys", allowed_hosts=[server.url], smoke_test=False)
+def builder(docker_engine: docker.DockerClient, server: Server, seed: Path, tmp_path: Path) -> Iterator[Builder]:
+    made = Builder(tmp_path / "state-keys", seed, allowed_hosts=[server.url], smoke_test=False)
     yield made
     made.clean()
 
@@ -33,10 +34,8 @@ class Count:
         """Build, and return how many environments and images that solved."""
         build = self.builder.must(repo=self.project.url, **{"ref": "main", **options})
         assert build.assembly.environment and build.assembly.image
-        keys = build.assembly.environment.key, build.assembly.image.key
-        found = self.counter.new("environment", keys[0]), self.counter.new("image", keys[1])
-        self.counter = SolveCounter()
-        return found
+        environment, image = self.counter.take(("environment", build.assembly.environment.key), ("image", build.assembly.image.key))
+        return environment, image
 
 
 def test_environment_is_shared_by_branches_and_code_is_not(builder: Builder, project: Project) -> None:
@@ -89,6 +88,18 @@ def test_two_repositories_share_an_environment(builder: Builder, project: Projec
     assert Count(builder, twin).after() == (0, 1)
 
 
+@pytest.fixture(scope="module")
+def known(docker_engine: docker.DockerClient, server: Server, seed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Count]:
+    """A project whose branch ``main`` is built."""
+    directory = tmp_path_factory.mktemp("known")
+    builder, project = Builder(directory / "state-known", seed, allowed_hosts=[server.url], smoke_test=False), Project(server, directory, "known")
+    project.write_all({"requirements.txt": "-r env/more.txt\ntabulate==0.9.0\n", "env/more.txt": make_requirements("six==1.16.0"), "README.md": "one"}).commit("one")
+    count = Count(builder, project)
+    assert count.after() == (1, 1)
+    yield count
+    builder.clean()
+
+
 @pytest.mark.parametrize(
     ("change", "solves"),
     [
@@ -102,12 +113,11 @@ def test_two_repositories_share_an_environment(builder: Builder, project: Projec
     ],
     ids=["README", "requirement", "nested file", "apt.txt", "env", "copy", "unused file"],
 )
-def test_one_change(builder: Builder, project: Project, change: dict[str, str], solves: tuple[int, int]) -> None:
-    project.write_all({"requirements.txt": "-r env/more.txt\ntabulate==0.9.0\n", "env/more.txt": make_requirements("six==1.16.0"), "README.md": "one"}).commit("one")
-    count = Count(builder, project)
-    assert count.after() == (1, 1)
-    project.write_all(dict(change)).commit("two")
-    assert count.after() == solves
+def test_one_change(known: Count, change: dict[str, str], solves: tuple[int, int]) -> None:
+    branch = uuid.uuid4().hex
+    known.project.git("checkout", "--quiet", "-b", branch, "main")
+    known.project.write_all(dict(change)).commit("two")
+    assert known.after(ref=branch) == solves
 
 
 def test_another_base_is_another_environment(builder: Builder, project: Project, docker_engine: docker.DockerClient) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,36 @@ from hubdock.core.options import parse_options
 from hubdock.engine.assembly import Assembly
 from hubdock.engine.build import Build
 from hubdock.engine.config import HubDock
+from hubdock.engine.database import Database
 from hubdock.engine.engine import Engine
 from tests.kit.hub import find_base
 
+DATABASE = "hubdock.sqlite"
+
+
+def sow(seed: Path, state: Path) -> None:
+    """Let a state directory begin with what another database knows."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(seed)) as known, contextlib.closing(sqlite3.connect(state / DATABASE)) as new:
+        known.backup(new)
+
+
+def copy_base(source: str, target: str, reference: str) -> None:
+    """Let a database know a base that another has looked into; both by their addresses."""
+    known, new = Database(source), Database(target)
+    row = known.read_base(reference)
+    assert row is not None
+    new.write_base(row.reference, row.key, row.prepared, row.text)
+    for database in (known, new):
+        database.engine.dispose()
+
 
 class Builder:
-    """One engine over one state directory."""
+    """One engine over one state directory. ``seed``: a database that knows the base already, to begin with."""
 
-    def __init__(self, state: Path, **settings: Any) -> None:
+    def __init__(self, state: Path, seed: Path | None = None, **settings: Any) -> None:
+        if seed is not None:
+            sow(seed, state)
         values = {"base_image": find_base(), "gpu_base_image": "", "volume_prefix": f"hdtest{state.name[-8:]}", **settings}
         self.settings = HubDock(state_dir=str(state), **values)
         self.docker = docker.from_env()

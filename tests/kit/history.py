@@ -140,8 +140,18 @@ class SolveCounter:
 
     def new(self, kind: str, needle: str = "") -> int:
         """Return how many solves made a kind of hubdock's images ("environment", "image") whose labels hold a text."""
+        return self._count(list_solves(), kind, needle)
+
+    def take(self, *asked: tuple[str, str]) -> tuple[int, ...]:
+        """Return `new` of each (kind, text), and count anew from here on. BuildKit is asked once, which takes a second where it remembers thousands."""
+        solves = list_solves()
+        found = tuple(self._count(solves, kind, needle) for kind, needle in asked)
+        self._before = set(solves)
+        return found
+
+    def _count(self, solves: dict[str, str], kind: str, needle: str) -> int:
         wanted = f'"hubdock.kind":"{kind}"'
-        return sum(1 for ref, text in list_solves().items() if ref not in self._before and wanted in text and needle in text)
+        return sum(1 for ref, text in solves.items() if ref not in self._before and wanted in text and needle in text)
 
     def all(self) -> int:
         """Return how many solves there were, of whatever, failed ones too."""

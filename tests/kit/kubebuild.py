@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,8 +16,7 @@ import pytest
 from hubdock.core.kubeobjects import KEY
 from hubdock.drivers.kube import Cluster
 from hubdock.drivers.oci import Registry
-from hubdock.engine.database import Database
-from tests.kit.builder import Builder
+from tests.kit.builder import Builder, copy_base, sow
 from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
 
@@ -67,19 +65,12 @@ class Namespace:
     def sow(self, state: Path) -> None:
         """Let a state directory know the base, where one does."""
         if self.seed is not None:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(self.seed)) as known, contextlib.closing(sqlite3.connect(state / "hubdock.sqlite")) as new:
-                known.backup(new)
+            sow(self.seed, state)
 
     def sow_into(self, url: str) -> None:
         """Let a database that several hubdocks share know the base."""
         assert self.seed is not None
-        known, new = Database(f"sqlite:///{self.seed}"), Database(url)
-        row = known.read_base(f"{self.registry}/{BASE}")
-        assert row is not None
-        new.write_base(row.reference, row.key, row.prepared, row.text)
-        for database in (known, new):
-            database.engine.dispose()
+        copy_base(f"sqlite:///{self.seed}", url, f"{self.registry}/{BASE}")
 
     def find_jobs(self, key: str) -> list[dict[str, Any]]:
         """Return the Jobs of an environment."""
