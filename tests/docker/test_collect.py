@@ -17,6 +17,7 @@ import pytest
 
 from config.demo.server import Server
 from hubdock.core.collection import Item
+from hubdock.core.events import Phase
 from hubdock.core.naming import make_data_volume, make_tag
 from hubdock.drivers import disk
 from hubdock.engine.backend_docker import DockerBackend
@@ -28,6 +29,7 @@ from hubdock.engine.launch import Launch, make_launch
 from hubdock.engine.tasks import TaskStore
 from tests.kit.builder import Builder
 from tests.kit.hub import Hub, find_base
+from tests.kit.kubebuild import wait_until
 from tests.kit.repos import Project
 
 
@@ -82,8 +84,8 @@ ALL = {"environment", "image", "data"}
 
 
 @pytest.fixture
-def shelf(docker_engine: docker.DockerClient, server: Server, tmp_path: Path) -> Iterator[Shelf]:
-    made = Shelf(tmp_path / f"state-{os.urandom(4).hex()}", allowed_hosts=[server.url], smoke_test=False, collect_build_cache=False)
+def shelf(docker_engine: docker.DockerClient, server: Server, seed: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shelf]:
+    made = Shelf(tmp_path / f"state-{os.urandom(4).hex()}", getattr(request, "param", seed), allowed_hosts=[server.url], smoke_test=False, collect_build_cache=False)
     yield made
     made.clean()
 
@@ -91,23 +93,23 @@ def shelf(docker_engine: docker.DockerClient, server: Server, tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two branches, of other environments and data; one object is in both."""
-    made = Project(server, tmp_path_factory.mktemp("work"), "digits").init_dvc()
+    made = Project(server, tmp_path_factory.mktemp("work"), "digits")
     made.write_all({".hubdock.yml": f"env: {{MARK: {os.urandom(4).hex()}}}\n"})  # an environment of its own, made within a second
-    made.add_data("data", {"same.txt": "in both\n", "one.txt": "only here\n" * 2000}).commit("main")
+    made.track_directory("data", {"same.txt": "in both\n", "one.txt": "only here\n" * 2000}).commit("main")
     made.git("checkout", "--quiet", "-b", "other")
     made.write_all({".hubdock.yml": f"env: {{MARK: {os.urandom(4).hex()}}}\n"})
-    (made.path / "data" / "one.txt").unlink()
-    made.add_data("data", {"two.txt": "only there\n" * 2000}).commit("other")
+    made.track_directory("data", {"same.txt": "in both\n", "two.txt": "only there\n" * 2000}).commit("other")
     return made
 
 
 @pytest.fixture
 def two(shelf: Shelf, project: Project) -> tuple[Build, Build]:
     """Both branches, built long ago; ``main`` was used after ``other``."""
-    builds = shelf.must(repo=project.url, ref="main"), shelf.must(repo=project.url, ref="other")
+    builds = shelf.build_all({"repo": project.url, "ref": "main"}, {"repo": project.url, "ref": "other"})
+    assert [build.phase for build in builds] == [Phase.READY] * 2, [build.error for build in builds]
     shelf.age()
     shelf.age(3600, *(key for key in list_keys(builds[1])))
-    return builds
+    return builds[0], builds[1]
 
 
 def list_keys(build: Build) -> list[str]:
@@ -292,7 +294,8 @@ def test_starts_beside_collections_find_what_was_ready(shelf: Shelf, two: tuple[
                 connection.execute("DELETE FROM workspaces")
             assert shelf.what_is_left(main) == ALL
             shelf.age()
-            time.sleep(2)
+            seen = collected[0]  # the next one may have begun before
+            wait_until(lambda seen=seen: collected[0] >= seen + 2 or failed, 60)
     finally:
         stop.set()
         thread.join()
@@ -311,6 +314,7 @@ def test_copies_of_a_repository_are_made_again(shelf: Shelf, two: tuple[Build, B
     assert len(files) == 1
 
 
+@pytest.mark.parametrize("shelf", [None], ids=["with the base's"], indirect=True)
 def test_old_logs_and_rows_go_but_not_the_proof_of_data(shelf: Shelf, two: tuple[Build, Build]) -> None:
     shelf.settings.log_max_age = 3600.0
     for attempt in (shelf.settings.state / "tasks").glob("*/*/*"):

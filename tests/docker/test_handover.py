@@ -18,8 +18,8 @@ SHOW = "find . -path ./.git -prune -o -path '*/.dvc/tmp' -prune -o \\( -type l -
 @pytest.fixture
 def first(hub: Hub, project: Project) -> Iterator[Server]:
     """A server that was started as ever, with code, data and history."""
-    project.init_dvc().write_all({"README.md": "# one\n", "run.sh": "#!/bin/sh\n"})
-    project.add_data("images", {f"{n}.txt": f"image {n}" for n in range(5)})
+    project.write_all({"README.md": "# one\n", "run.sh": "#!/bin/sh\n"})
+    project.track_directory("images", {f"{n}.txt": f"image {n}" for n in range(5)})
     project.commit("first")
     project.write_all({"README.md": "# two\n"}).commit("second")
     server = hub.start_server("alice", "handed", {"repo": project.url, "ref": "main"})

@@ -139,11 +139,12 @@ def test_another_base_is_another_environment(builder: Builder, project: Project,
 
 def test_data_alone(builder: Builder, project: Project) -> None:
     """A change of the data changes the data key; the environment stays, and what stays of the data is not fetched again."""
-    project.init_dvc().write_all({"requirements.txt": make_requirements("tabulate==0.9.0")})
-    project.add_data("images", {f"{n}.bin": bytes([n]) * 10_000 for n in range(10)}).commit("one")
+    project.write_all({"requirements.txt": make_requirements("tabulate==0.9.0")})
+    images = {f"{n}.bin": str(n) * 10_000 for n in range(10)}
+    project.track_directory("images", images).commit("one")
     first = builder.must(repo=project.url, ref="main")
     assert first.attempts["data"].result().data["fetched"] > 100_000  # type: ignore[union-attr]
-    project.add_data("images", {"new.bin": b"new" * 5_000}).commit("two")
+    project.track_directory("images", images | {"new.bin": "new" * 5_000}).commit("two")
     second = builder.must(repo=project.url, ref="main")
     a, b = first.assembly, second.assembly
     assert a.environment == b.environment and a.dataset and b.dataset and a.dataset.inputs.key != b.dataset.inputs.key

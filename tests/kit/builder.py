@@ -63,15 +63,22 @@ class Builder:
 
     def build(self, rebuild: bool = False, **options: Any) -> Build:
         """Plan and build, and return the ended build, failed or not."""
+        return self.build_all(options, rebuild=rebuild)[0]
 
-        async def work() -> Build:
+    def build_all(self, *asked: dict[str, Any], rebuild: bool = False) -> list[Build]:
+        """Plan and build several at the same time, and return the ended builds."""
+
+        async def build(engine: Engine, options: dict[str, Any]) -> Build:
+            build = await engine.ensure(await engine.plan(parse_options(options), LOCAL, rebuild=rebuild), "tester")
+            await build.done.wait()
+            if build.runner:
+                await build.runner
+            return build
+
+        async def work() -> list[Build]:
             engine = Engine(self.settings)
             try:
-                build = await engine.ensure(await engine.plan(parse_options(options), LOCAL, rebuild=rebuild), "tester")
-                await build.done.wait()
-                if build.runner:
-                    await build.runner
-                return build
+                return await asyncio.gather(*(build(engine, options) for options in asked))
             finally:
                 await engine.close()
 
