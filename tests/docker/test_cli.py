@@ -20,6 +20,7 @@ import pytest
 
 from config.demo.server import Server
 from tests.kit.cli import CLI, HUBDOCK, read_until
+from tests.kit.gate import Gate
 from tests.kit.hub import find_base
 from tests.kit.repos import Project, make_requirements
 
@@ -29,9 +30,9 @@ PREFIX = f"hubdock-cli-{os.getpid()}"
 @pytest.fixture(scope="module")
 def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A repository with data, whose branches are right, wrong in a line, and impossible."""
-    made = Project(server, tmp_path_factory.mktemp("work"), "digits").init_dvc()
+    made = Project(server, tmp_path_factory.mktemp("work"), "digits")
     made.write_all({"README.md": "# digits\n", "requirements.txt": make_requirements("cowsay==6.1")})
-    made.add_data("data", {f"{n}.txt": f"number {n}\n" for n in range(3)}).commit("Use digits")
+    made.track_directory("data", {f"{n}.txt": f"number {n}\n" for n in range(3)}).commit("Use digits")
     for branch, lines in (("wrong", ["cowsay==6.1", "not a requirement!"]), ("impossible", ["cowsay==6.1", "cowsay<5"])):
         made.git("checkout", "--quiet", "-B", branch, "main")
         made.write_all({"requirements.txt": make_requirements(*lines)}).commit(branch)
@@ -146,16 +147,18 @@ def find_workers(cli: CLI) -> list[str]:
     return found
 
 
-def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Project) -> None:
+def test_a_task_that_another_command_waits_for_goes_on(cli: CLI, project: Project, server: Server) -> None:
+    gate = Gate(server)
     project.git("checkout", "--quiet", "-B", "slow", "main")
-    setup = "import time, setuptools\ntime.sleep(4)\nsetuptools.setup(name='slow', version='1')\n"
-    project.write_all({"requirements.txt": make_requirements("./slow"), "slow/setup.py": setup}).commit("Take time")
+    gate.put_into(project)
     project.git("checkout", "--quiet", "main")
     first = cli.start("build", project.url, "slow")
     read_until(first, "▸")
+    gate.wait_for_knock()
     second = cli.start("build", project.url, "slow")
     read_until(second, "▸")
     stop(first)
+    gate.open()
     shown, error = second.communicate(timeout=90)
     assert (first.returncode, second.returncode) == (130, 0), shown + error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import make_slow
+from config.demo.server import Server
+from tests.kit.gate import Gate
 from tests.kit.history import SolveCounter
 from tests.kit.hub import Hub
 from tests.kit.repos import Project
@@ -16,7 +18,8 @@ from tests.kit.repos import Project
 
 @pytest.fixture(scope="module")
 def mortal(docker_engine: object, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    hub = Hub(tmp_path_factory.mktemp("mortal"), hub_settings)
+    settings = {**hub_settings, "HubDock": {**hub_settings["HubDock"], "smoke_test": False}}
+    hub = Hub(tmp_path_factory.mktemp("mortal"), settings)
     try:
         yield hub
     finally:
@@ -55,38 +58,39 @@ def test_servers_survive_the_hub(own_hub: Hub, project: Project) -> None:
     assert not own_hub.engine.containers.list(all=True, filters={"id": identity})
 
 
-def test_a_build_survives_the_service(own_hub: Hub, project: Project) -> None:
+def test_a_build_survives_the_service(own_hub: Hub, project: Project, server: Server) -> None:
     """kill -9 of the hub in the middle of a build: the worker goes on; the next service takes it up, and the next start joins it."""
-    project.write_all(make_slow(6)).commit()
+    gate = Gate(server)
+    gate.put_into(project)
     options = {"repo": project.url, "ref": "main"}
     counter, before = SolveCounter(), find_attempts(own_hub)
     build = own_hub.service("POST", "builds", options).json()["id"]
-    own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
+    seen = gate.wait_for_knock()
     own_hub.kill()
-    time.sleep(0.5)
+    gate.wait_for_knock(seen)
     own_hub.start()
-    assert own_hub.service("GET", f"builds/{build}").json()["phase"] in {"building", "ready"}, "the same build is known"
-    server = own_hub.start_server("alice", "after", options)
-    assert server.run("python -c 'import slow'") == ""
+    assert own_hub.service("GET", f"builds/{build}").json()["phase"] == "building", "the same build is known"
+    gate.open()
+    started = own_hub.start_server("alice", "after", options)
+    assert started.run("python -c 'import gate'") == ""
     assert (counter.new("environment", project.remote_name), counter.new("image", project.remote_name)) == (1, 1)
     assert len(find_attempts(own_hub) - before) == 1, "one attempt: the worker was adopted"
-    server.stop()
+    started.stop()
 
 
-def test_a_dead_worker_is_told_and_mended(own_hub: Hub, project: Project) -> None:
+def test_a_dead_worker_is_told_and_mended(own_hub: Hub, project: Project, server: Server) -> None:
     """kill -9 of a worker: the build fails with a clear message, nothing stays behind, and the next start makes it."""
-    import os
-    import signal
-
-    project.write_all(make_slow(6)).commit()
+    gate = Gate(server)
+    gate.put_into(project)
     options = {"repo": project.url, "ref": "main"}
     before = find_attempts(own_hub)
     build = own_hub.service("POST", "builds", options).json()["id"]
     (pid,) = own_hub.wait_for(lambda: [path / "pid" for path in find_attempts(own_hub) - before if (path / "pid").exists()], 30, "the worker runs")
-    own_hub.wait_for(lambda: "Building" in own_hub.service("GET", f"builds/{build}/log").text, 60, "the package is being built")
+    gate.wait_for_knock()
     os.kill(int(pid.read_text()), signal.SIGKILL)
     ended = own_hub.wait_for(lambda: (b := own_hub.service("GET", f"builds/{build}").json())["phase"] == "failed" and b, 10, "the build ends")
     assert "interrupted" in ended["error"]["message"]
-    server = own_hub.start_server("alice", "mended", options)
-    assert server.run("python -c 'import slow'") == ""
-    server.stop()
+    gate.open()
+    started = own_hub.start_server("alice", "mended", options)
+    assert started.run("python -c 'import gate'") == ""
+    started.stop()
