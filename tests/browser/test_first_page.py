@@ -7,13 +7,15 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from config.demo.server import Server
 from tests.browser.conftest import log_in, take_picture
 from tests.kit.hub import Hub
 from tests.kit.repos import Project, make_requirements
 
 
-@pytest.fixture
-def digits(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def digits(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(server, tmp_path_factory.mktemp("first"), "digits")
     project.init_dvc().write_all({"README.md": "# digits\n", "requirements.txt": make_requirements("tabulate==0.9.0"), "train.py": "print(1)\n"})
     project.add_data("images", {f"{n}.txt": f"image {n}" for n in range(5)}).commit("first")
     project.push("vgg19")

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
+from config.demo.server import Server
 from tests.browser.conftest import log_in, take_picture
 from tests.faults.conftest import make_slow
+from tests.kit.gate import Gate
 from tests.kit.history import SolveCounter
 from tests.kit.hub import Hub, run_hub
 from tests.kit.repos import Project, make_requirements
@@ -195,11 +197,12 @@ def own_hub(docker_engine: object, hub_settings: dict[str, dict[str, object]], t
         yield running
 
 
-def test_a_restart_is_survived_by_the_page(page: Page, own_hub: Hub, project: Project) -> None:
+def test_a_restart_is_survived_by_the_page(page: Page, own_hub: Hub, project: Project, server: Server) -> None:
     """Hub and service go away in the middle of a build: the page finds them again, and still leads into the server. Old failures keep their page."""
     project.write_all({"requirements.txt": make_requirements("tabulate==99.0")}).commit(push=False)
     project.push("bad")
-    project.write_all(make_slow(25)).commit()
+    gate = Gate(server)
+    gate.put_into(project)
     log_in(page, own_hub, "alice")
     failed = start(page, project, "bad", memory="1G")
     expect(page.locator("#error")).to_be_visible(timeout=60_000)
@@ -209,6 +212,7 @@ def test_a_restart_is_survived_by_the_page(page: Page, own_hub: Hub, project: Pr
     expect(page.locator("#left")).to_contain_text("trying again", timeout=20_000)
     own_hub.start()
     expect(page.locator("#words")).to_contain_text("Making the environment", timeout=30_000)
+    gate.open()
     page.wait_for_url("**/user/alice/**/lab**", timeout=120_000)
     page.goto(f"{own_hub.url}/services/hubdock/builds/{failed}")
     expect(page.locator("#error")).to_contain_text("requirements.txt:2")

@@ -20,21 +20,21 @@ from tests.kit.repos import Project
 
 SECONDS = 2.5
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
+DATA = {f"{n:02}.bin": f"{n:02}" * 100_000 for n in range(20)}
 PHASES = (("base", KILL), ("environment", KILL), ("environment", TERM), ("data", TERM), ("image", KILL))
 
 
 @pytest.fixture
 def phased(project: Project) -> Project:
     """A repository whose start has every phase."""
-    project.init_dvc().add_data("data", {f"{n}.bin": bytes([n]) * 200_000 for n in range(20)})
-    return project
+    return project.track_directory("data", DATA)
 
 
 def push_new(project: Project, phase: str) -> None:
     """Make what the next start needs new: environment and code, and the data where it is about them."""
     project.write_all(make_slow(SECONDS))
     if phase == "data":
-        project.add_data("data", {"new.txt": "new"})
+        project.track_directory("data", {**DATA, "new.txt": "new"})
     project.commit()
 
 
