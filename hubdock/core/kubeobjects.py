@@ -16,7 +16,7 @@ from hubdock.core.kubescript import SCRIPT, USER_ERROR
 
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 KIND, SHORT_KEY, CACHE, SCOPE = "hubdock/kind", "hubdock/short-key", "hubdock/cache", "hubdock/scope"  # labels
-KEY, WANTED, TOLD, CONTEXT = "hubdock/key", "hubdock/wanted-by-", "hubdock/told", "hubdock/context"  # annotations
+KEY, WANTED, ENDED, TOLD, CONTEXT = "hubdock/key", "hubdock/wanted-by-", "hubdock/ended", "hubdock/told", "hubdock/context"  # annotations
 CONTAINER = "build"
 TTL = 900  # seconds that an ended Job stays, for those who join it late and for administrators who look
 GRACE = 3

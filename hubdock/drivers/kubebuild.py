@@ -21,7 +21,7 @@ from hubdock.core.kubeevents import BUILD, explain, find_stage
 from hubdock.core.kubeobjects import BuildJob
 from hubdock.core.kuberefusal import explain_refusal
 from hubdock.core.kubescript import USER_ERROR
-from hubdock.core.kubestate import JobState, describe_end, find_state, is_told, list_wanted
+from hubdock.core.kubestate import COMPLETE, FAILED, JobState, describe_end, find_end, find_state, is_told, list_wanted
 from hubdock.core.reference import Reference
 from hubdock.drivers import kubequeue
 from hubdock.drivers.kube import Cluster, Conflict
@@ -100,7 +100,7 @@ class KubeSolver:
         if stale or job["metadata"].get("deletionTimestamp"):
             self._remove(job)
             return False
-        self.cluster.patch("Job", self.place.namespace, self.name, {"metadata": {"annotations": {f"{objects.WANTED}{self.place.owner}": "true"}}})
+        self._note(f"{objects.WANTED}{self.place.owner}", "true")
         self._ensure_secret(self._describe(""), job)
         return True
 
@@ -166,8 +166,7 @@ class KubeSolver:
                     return None if not self._is_made() else JobState(complete=True)
                 repository, _, digest = job["metadata"]["annotations"].get(objects.CONTEXT, "").partition("@")
                 self._context = Parcel(repository, digest) if digest else None
-                state = find_state(job)
-                self._watch(state)
+                state = self._watch(job)
                 answered = time.monotonic()
                 if state.ended:
                     return state
@@ -176,23 +175,27 @@ class KubeSolver:
                     raise
             self._cancelled.wait(POLL)
 
-    def _watch(self, state: JobState) -> None:
-        """Tell where a Job is, read its newest pod's log, and release it when it is its turn."""
-        if state.suspended:
+    def _watch(self, job: Mapping[str, Any]) -> JobState:
+        """Tell where a Job is, read its newest pod's log, and release it when it is its turn. Return how it is."""
+        state = find_state(job)
+        if state.suspended and not state.ended:
             position = kubequeue.release(self.cluster, self.place, self.name)
             self._say("queued", f"number {position} in the cluster's queue" if position else "")
-            return
+            return state
         pods = self.cluster.list("Pod", self.place.namespace, f"batch.kubernetes.io/job-name={self.name}")
         pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
         if pod is None:
             self._explain_refusal()
-            return
-        if pod["status"].get("phase") == "Pending":
+            return state
+        if not state.ended and (state := find_end(job, pod)).ended:  # its place in the queue and its cache volume are free
+            self._note(objects.ENDED, COMPLETE if state.complete else FAILED)
+        if pod["status"].get("phase") == "Pending" and not state.ended:
             self._explain(pod)
         elif self._log is None or self._log.pod != pod["metadata"]["name"]:
             self._read_log(pod["metadata"]["name"])
         if not state.ended and describe_end(pod).out_of_memory:  # its exit code is that of any pod that was killed: only we know that another one ends so too
             self.cluster.patch("Job", self.place.namespace, self.name, {"spec": {"backoffLimit": 0}})
+        return state
 
     def _explain(self, pod: Mapping[str, Any]) -> None:
         """Tell why a pod does not run yet."""
@@ -239,16 +242,18 @@ class KubeSolver:
     # --- the end ---
 
     def _finish(self, state: JobState) -> dict[str, float]:
-        if self._log is None and not state.complete:  # it ended before anybody looked
-            self._watch(replace(state, suspended=False))
         self._close_log()
         self._remove_context()
         if state.complete:
             return self._output.solve.durations
         error = self._find_error(state)
         if not (isinstance(error, StepFailed) and error.exit_code in self.request.onward):
-            self.cluster.patch("Job", self.place.namespace, self.name, {"metadata": {"annotations": {objects.TOLD: "true"}}})
+            self._note(objects.TOLD, "true")
         raise error
+
+    def _note(self, annotation: str, value: str) -> None:
+        """Write on the Job what others are to know."""
+        self.cluster.patch("Job", self.place.namespace, self.name, {"metadata": {"annotations": {annotation: value}}})
 
     def _find_error(self, state: JobState) -> Exception:
         if state.reason == "DeadlineExceeded":

@@ -14,7 +14,7 @@ from typing import Any
 from hubdock.core.errors import BackendError, BuilderUnavailable
 from hubdock.core.kubeevents import BUILD, Stage, explain, find_stage
 from hubdock.core.kubeprogram import CONTAINER, MARK, ProgramJob, make_mark, make_program_job, make_program_secret
-from hubdock.core.kubestate import describe_end, find_state
+from hubdock.core.kubestate import describe_end, find_end
 from hubdock.core.text import make_lines
 from hubdock.drivers import process
 from hubdock.drivers.job import Job, JobResult
@@ -73,9 +73,10 @@ class _Run:
                     raise BackendError("A program of hubdock was deleted on the cluster while it ran. Start again.", program.name)
                 pods = self._cluster.list("Pod", program.namespace, f"batch.kubernetes.io/job-name={program.name}")
                 pod = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default={})
-                self._look(pod)
+                state = find_end(job, pod)
+                self._look(pod, state.ended)
                 answered = time.monotonic()
-                if (state := find_state(job)).ended:
+                if state.ended:
                     if self._log is not None:
                         self._log.finish()
                     end = describe_end(pod)
@@ -88,9 +89,9 @@ class _Run:
             stop.wait(POLL)
         return JobResult(137, False, tuple(self._tail))
 
-    def _look(self, pod: dict[str, Any]) -> None:
+    def _look(self, pod: dict[str, Any], ended: bool) -> None:
         phase, name = (pod.get("status") or {}).get("phase"), (pod.get("metadata") or {}).get("name")
-        if phase == "Pending":
+        if phase == "Pending" and not ended:  # a short program is over before its pod is said to run
             if (stage := find_stage(pod)) is not self._stage[0]:
                 self._stage = stage, time.monotonic()
             waiting = explain(pod, (), time.monotonic() - self._stage[1], subject=BUILD)

@@ -25,12 +25,14 @@ def say(**more: Any) -> str:
 
 @dataclass
 class Run:
-    """What one pod of a Job does: its lines, then its end. ``code`` None: it is deleted by force. It ends when ``held`` is set; the Job is looked at ``later``."""
+    """What one pod of a Job does: its lines, then its end. ``code`` None: it is deleted by force. It ends when ``held`` is set; the Job is looked at ``later``.
+    A ``short`` one is never said to run."""
 
     lines: list[str] = field(default_factory=lambda: [say(), say(completed="2026-01-01T00:00:02Z")])
     code: int | None = 0
     reason: str = "Error"
     later: float = 0.0
+    short: bool = False
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -118,26 +120,27 @@ class FakeCluster:
         while True:
             run = self.runs.pop(0) if self.runs else Run()
             name = f"{job['metadata']['name'][:50]}-{next(self._numbers)}"
-            labels = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
-            pod = {"kind": "Pod", "metadata": {"name": name, "namespace": job["metadata"]["namespace"], "labels": labels}, "status": {"phase": "Running"}}
+            labels = {"batch.kubernetes.io/job-name": job["metadata"]["name"], "batch.kubernetes.io/controller-uid": job["metadata"]["uid"]}
+            pod = {"kind": "Pod", "metadata": {"name": name, "namespace": job["metadata"]["namespace"], "labels": labels}, "status": {"phase": "Pending" if run.short else "Running"}}
             self.create(pod)
             self.logs[name] = list(run.lines)
             run.held.wait(20)
             time.sleep(0.6)
             with self._lock:
+                if run.code == 0 and self.objects.get(("Job", job["metadata"]["namespace"], job["metadata"]["name"])) is job:
+                    self.on_complete(job)
                 if run.code is None:
                     self.objects.pop(("Pod", job["metadata"]["namespace"], name), None)
                 else:
                     state = {"terminated": {"exitCode": run.code, "reason": run.reason if run.code else "Completed"}}
                     known = self.objects.get(("Pod", job["metadata"]["namespace"], name))
                     if known is not None:
-                        known["status"] = {"phase": "Failed" if run.code else "Succeeded", "containerStatuses": [{"state": state}]}
+                        known["status"] |= {"containerStatuses": [{"state": state}], **({"phase": "Failed"} if run.code else {})}
             time.sleep(run.later)
             with self._lock:
                 if self.objects.get(("Job", job["metadata"]["namespace"], job["metadata"]["name"])) is not job:
                     return
                 if run.code == 0:
-                    self.on_complete(job)
                     job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
                     return
                 failures += 1

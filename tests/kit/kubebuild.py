@@ -21,6 +21,7 @@ from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
 
 BASE = "hubdock-small-base:latest"
+ENDS = {"Complete", "Failed"}
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.1) -> Any:
@@ -47,7 +48,8 @@ class Namespace:
         return self.cluster.list("Pod", self.name, f"hubdock/kind={kind}")
 
     def running(self, kind: str = "environment") -> list[dict[str, Any]]:
-        return [pod for pod in self.pods(kind) if pod["status"].get("phase") == "Running"]
+        """Return the pods of a kind whose program runs: their phase is so for another second."""
+        return [pod for pod in self.pods(kind) if any("running" in entry["state"] for entry in pod["status"].get("containerStatuses", ()))]
 
     def make_settings(self, **settings: Any) -> dict[str, Any]:
         """Return the settings of a hubdock that builds here."""
@@ -75,6 +77,11 @@ class Namespace:
     def find_jobs(self, key: str) -> list[dict[str, Any]]:
         """Return the Jobs of an environment."""
         return [job for job in self.jobs() if job["metadata"]["annotations"][KEY] == key]
+
+    def wait_for_ends(self, key: str) -> list[dict[str, Any]]:
+        """Return the Jobs of an environment once the cluster says that they ended: hubdock knows it from their pods, two or three seconds before."""
+        wait_until(lambda: all(ENDS & {entry["type"] for entry in job["status"].get("conditions", ())} for job in self.find_jobs(key)), 30)
+        return self.find_jobs(key)
 
 
 class KubeBuilder(Builder):

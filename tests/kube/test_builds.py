@@ -118,7 +118,7 @@ def test_a_requirement_that_fails_is_tried_once(builder: KubeBuilder, namespace:
     before = {job["metadata"]["name"] for job in namespace.jobs()}
     build = builder.build(repo=project.url, ref="main")
     assert isinstance(build.error, BuildError) and "tabulate" in build.error.message and build.error.file == "requirements.txt", f"{build.error} {build.error and build.error.detail}"
-    new = [job for job in namespace.jobs() if job["metadata"]["name"] not in before]
+    new = [job for job in namespace.wait_for_ends(name_inputs(build)[0]) if job["metadata"]["name"] not in before]
     assert new and all(job["status"]["failed"] == 1 for job in new), "one pod for each way, and no second"
     again = builder.build(repo=project.url, ref="main")
     assert isinstance(again.error, BuildError) and again.attempts["environment"].path != build.attempts["environment"].path, "who asks again gets another try"

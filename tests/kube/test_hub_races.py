@@ -43,7 +43,7 @@ def test_twenty_starts_are_one_job(hub: KubeHub, server: Server, project: Projec
         gate.open()
         for user in CROWD[:SERVED]:
             hub.wait_ready(user, "crowd")
-        (job,) = hub.builds.find_jobs(key)
+        (job,) = hub.builds.wait_for_ends(key)
         assert job["status"]["succeeded"] == 1 and not job["status"].get("failed")
         images = {pod["spec"]["containers"][0]["image"] for pod in hub.find_pods("crowd")}
         assert len(hub.find_pods("crowd")) == SERVED and len(images) == 1
@@ -64,7 +64,7 @@ def test_a_service_that_is_killed_finds_its_build_again(hub: KubeHub, server: Se
     hub.wait_for(lambda: (hub.state / "tasks" / "environment" / key / "2").exists(), 60, "the build is taken up again")
     gate.open()
     hub.wait_for(lambda: hub.service("GET", f"builds/{identity}").json()["phase"] == Phase.READY, 120, "the build is ready")
-    (after,) = hub.builds.find_jobs(key)
+    (after,) = hub.builds.wait_for_ends(key)
     assert after["metadata"]["uid"] == job["metadata"]["uid"] and after["status"]["succeeded"] == 1 and not after["status"].get("failed")
     hub.start_server("alice", "adopted", {"repo": project.url, "ref": "main"})
     assert len(hub.builds.find_jobs(key)) == 1

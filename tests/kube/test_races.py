@@ -67,7 +67,7 @@ def test_two_services_are_one_job(namespace: Namespace, builder: KubeBuilder, ga
         ended = [(row.home, row.status) for row in database.list_builds()]
         database.engine.dispose()
     assert len({home for home, _ in ended}) == 2 and {status for _, status in ended} == {"ready"}
-    jobs = namespace.find_jobs(key)
+    jobs = namespace.wait_for_ends(key)
     assert len(jobs) == 1 and jobs[0]["status"]["succeeded"] == 1 and not jobs[0]["status"].get("failed")
 
 
@@ -81,7 +81,7 @@ def test_a_lost_pod_is_replaced_once(namespace: Namespace, builder: KubeBuilder,
     evict(namespace, wait_for_pod(namespace, gate, key, first))
     lost = wait()
     assert isinstance(lost.error, BackendError) and "lost twice" in lost.error.message
-    assert namespace.find_jobs(key)[0]["status"]["failed"] == 2
+    assert namespace.wait_for_ends(key)[0]["status"]["failed"] == 2
 
     wait = in_background(builder, project)
     evicted = wait_for_pod(namespace, gate, key)
@@ -90,7 +90,7 @@ def test_a_lost_pod_is_replaced_once(namespace: Namespace, builder: KubeBuilder,
     gate.open()
     build = wait()
     assert build.phase is Phase.READY, build.error
-    (job,) = namespace.find_jobs(key)
+    (job,) = namespace.wait_for_ends(key)
     assert job["status"]["succeeded"] == 1 and job["status"]["failed"] == 1
     log = [event.message for _, event in build.attempts["environment"].read_events() if event.kind is Kind.LOG]
     assert any("pod was lost" in line for line in log)
@@ -115,7 +115,7 @@ def test_a_build_that_takes_too_much_memory_is_not_replaced(namespace: Namespace
     gate.open()
     build = builder.build(repo=project.url, ref="main")
     assert isinstance(build.error, OutOfMemory), build.error
-    (job,) = namespace.find_jobs(find_key(builder, project))
+    (job,) = namespace.wait_for_ends(find_key(builder, project))
     assert job["status"]["failed"] == 1 and not job["status"].get("succeeded")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from hubdock.core.errors import BackendError, ImageGone, OutOfMemory, RegistryUnavailable
 from hubdock.core.kubeobjects import TOLD
-from hubdock.core.kubestate import list_wanted
+from hubdock.core.kubestate import find_state, list_wanted
 from hubdock.core.reference import parse_reference
 from hubdock.drivers import kubebuild, kubequeue
 from hubdock.drivers.context import Context
@@ -93,6 +93,18 @@ def test_one_job_makes_the_image(site: Site) -> None:
     assert [repository for repository, _ in site.registry.manifests if repository.endswith("tools")], "what the next build needs too stays"
     secret = site.cluster.get("Secret", "builds", job["metadata"]["name"])
     assert secret and secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+
+
+def test_an_end_is_seen_in_the_pod_before_the_job_says_so(site: Site) -> None:
+    """Its log is told though it was over before its pod was said to run, and its cache volume is the next one's."""
+    site.cluster.runs = [Run(later=30, short=True), Run([say(), FAILED], 1, later=30)]
+    assert site.solver().run(write_context) == {"RUN install": 2.0}
+    (job,) = site.jobs()
+    assert not job.get("status") and find_state(job).complete
+    site.cluster.delete("Job", "builds", job["metadata"]["name"])
+    with pytest.raises(StepFailed):
+        site.solver().run(write_context)
+    assert find_state(site.jobs()[0]).failed
 
 
 def test_two_hubs_share_a_job_and_the_last_one_ends_it(site: Site) -> None:
@@ -209,7 +221,7 @@ def test_no_more_than_the_limit_run(site: Site) -> None:
     def watch() -> None:
         nonlocal most
         while not over.wait(0.01):
-            most = max(most, sum(1 for pod in site.cluster.list("Pod", "builds") if pod["status"]["phase"] == "Running"))
+            most = max(most, sum(1 for pod in site.cluster.list("Pod", "builds") if not pod["status"].get("containerStatuses")))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

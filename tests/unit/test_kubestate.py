@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubdock.core.kubeobjects import CACHE, TOLD, WANTED
-from hubdock.core.kubestate import JobState, PodEnd, describe_end, find_state, is_told, list_releasable, list_waiting, list_wanted
+from hubdock.core.kubeobjects import CACHE, ENDED, TOLD, WANTED
+from hubdock.core.kubestate import (
+    COMPLETE,
+    FAILED,
+    JOB_UID,
+    JobState,
+    PodEnd,
+    describe_end,
+    find_end,
+    find_state,
+    is_told,
+    list_releasable,
+    list_waiting,
+    list_wanted,
+)
 
 
 def pod_that(code: int | None = None, **status: Any) -> dict[str, Any]:
@@ -36,6 +49,25 @@ def test_how_a_job_is() -> None:
     assert find_state(job("a", suspend=False, ended="Complete")) == JobState(complete=True)
     assert find_state(job("a", suspend=False, ended="Failed")) == JobState(failed=True, reason="R")
     assert find_state(job("a", suspend=False, ended="FailureTarget")).ended is False, "its pods are ending still"
+
+
+POLICY = {"rules": [{"action": "Count", "onPodConditions": []}, {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 2]}}]}
+OTHERS = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}}]}
+
+
+def find_end_of(pod: dict[str, Any], policy: dict[str, Any], uid: str = "u1") -> JobState:
+    running = job("a", suspend=False, uid="u1")
+    running["spec"]["podFailurePolicy"] = policy
+    return find_end(running, {**pod, "metadata": {"labels": {JOB_UID: uid}}})
+
+
+def test_what_a_pod_says_of_its_job_before_the_job_does() -> None:
+    done, wrong, lost, taken = JobState(complete=True), pod_that(1, phase="Failed"), pod_that(75, phase="Failed"), [{"type": "DisruptionTarget", "status": "True"}]
+    assert find_end_of(pod_that(0, phase="Running"), POLICY) == done and find_end_of(pod_that(0, phase="Running"), POLICY, "another") == JobState()
+    assert find_end_of(wrong, POLICY) == find_end_of(wrong, OTHERS) == find_end_of(lost, OTHERS) == JobState(failed=True)
+    assert find_end_of(lost, POLICY) == find_end_of(pod_that(1, phase="Failed", conditions=taken), POLICY) == JobState(), "another pod follows"
+    assert find_end_of(pod_that(1, phase="Running"), POLICY) == find_end_of(pod_that(phase="Failed"), OTHERS) == find_end(job("a", suspend=False, uid="u1"), {}) == JobState()
+    assert find_state(job("a", suspend=False, annotations={ENDED: COMPLETE})) == done and find_state(job("a", suspend=False, annotations={ENDED: FAILED})).failed
 
 
 def test_who_wants_a_job_and_who_was_told() -> None:
