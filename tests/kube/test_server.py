@@ -7,10 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.kit.kube import KubeHub, Pod, kubectl
 from tests.kit.repos import Project
@@ -80,7 +80,7 @@ def test_a_restart_of_the_hub_leaves_servers_as_they_are(hub: KubeHub, plain: Pr
 
 def test_a_hub_that_dies_during_a_start_leaves_no_pod(hub: KubeHub, plain: Project) -> None:
     """The next one finds the pod by its name, and takes it away when it does not answer (``http_timeout``)."""
-    hub.override(launch={"resources": {"cpu": 500.0}}, cpu_guarantee=500.0)
+    hub.override(launch={"resources": {"cpu": 500.0}}, cpu_guarantee=500.0, http_timeout=3)
     hub.begin("erin", "orphan", {"repo": plain.url, "ref": "main"})
     hub.wait_for(lambda: hub.find_pods("orphan"), 30, "there is a pod")
     hub.kill()
@@ -98,18 +98,24 @@ def test_a_server_that_is_gone_is_noticed(hub: KubeHub, plain: Project) -> None:
     hub.stop_server("erin", "gone")
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4, 1.0])
-def test_a_start_that_is_cancelled_leaves_no_pod(hub: KubeHub, plain: Project, wait: float) -> None:
+def test_starts_that_are_cancelled_leave_no_pod(hub: KubeHub, plain: Project) -> None:
     """At whatever moment: the hub itself stops only what it has seen."""
-    hub.override(launch={"resources": {"cpu": 500.0}}, cpu_guarantee=500.0)  # there is no such node: it waits
-    hub.begin("alice", "cancelled", {"repo": plain.url, "ref": "main"})
-    hub.wait_for_message("alice", "cancelled", "Starting the server", 30)
+    hub.override(launch={"resources": {"cpu": 500.0}}, cpu_guarantee=500.0)  # there is no such node: they wait
+    moments = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
+    with ThreadPoolExecutor(len(moments)) as pool:
+        list(pool.map(lambda wait: start_and_cancel(hub, plain, wait), moments))
+
+
+def start_and_cancel(hub: KubeHub, plain: Project, wait: float) -> None:
+    name = f"cancelled-{wait * 1000:.0f}"
+    hub.begin("alice", name, {"repo": plain.url, "ref": "main"})
+    hub.wait_for_message("alice", name, "Starting the server", 30)
     time.sleep(wait)
-    answer = hub.api("DELETE", "users/alice/servers/cancelled", {"remove": False})
+    answer = hub.api("DELETE", f"users/alice/servers/{name}", {"remove": False})
     assert answer.status_code in {202, 204}, answer.text
-    hub.wait_for(lambda: not hub.read_server("alice", "cancelled").get("pending"), 20, "the start is over")
+    hub.wait_for(lambda: not hub.read_server("alice", name).get("pending"), 20, "the start is over")
     time.sleep(1)
-    hub.wait_until_gone("cancelled", 5)
+    hub.wait_until_gone(name, 5)
 
 
 def test_readiness_is_noticed_at_once(hub: KubeHub, plain: Project, record_property: Callable[[str, Any], None]) -> None:
