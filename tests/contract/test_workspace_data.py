@@ -13,6 +13,56 @@ from tests.kit.repos import Project
 STORE = "find /hubdock/data -type f -printf '%p %m ' -exec md5sum {} \\; | sort"
 IMAGES = {f"{n}.txt": f"image {n}" for n in range(30)} | {"deep/er/x.txt": "x", "run.sh": "#!/bin/sh\necho ran\n"}
 
+# In one process: DVC is imported once, which takes seconds.
+EVERYTHING = """
+import contextlib, io, subprocess
+from pathlib import Path
+from dvc.cli import main
+
+def dvc(words):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(words.split()) == 0, words
+    return said.getvalue().strip()
+
+def git(words):
+    subprocess.run(["git", *words.split()], check=True)
+
+images, clean = Path("images"), "Data and pipelines are up to date."
+# add and push
+Path("mine.txt").write_text("mine\\n")
+dvc("add -q mine.txt")
+git("add .")
+git("commit -qm mine")
+dvc("push -q")
+git("push -q")
+assert (said := dvc("status --cloud")).splitlines()[-1:] == ["Cache and remote 'storage' are in sync."], said
+# change one tracked file, revert it
+dvc("unprotect images/3.txt")
+(images / "3.txt").write_text("changed")
+assert "modified" in (said := dvc("status")), said
+dvc("checkout -q --force images.dvc")
+assert (images / "3.txt").read_text() == "image 3" and (said := dvc("status")) == clean, said
+# change for good
+(images / "4.txt").unlink()
+(images / "4.txt").write_text("four\\n")
+dvc("add -q images")
+git("commit -qam four")
+dvc("push -q")
+assert (said := dvc("status")) == clean and (images / "4.txt").read_text() == "four\\n", said
+# another branch, and back
+git("checkout -q other")
+dvc("pull -q")
+assert (images / "only-other.txt").exists()
+git("checkout -q main")
+dvc("checkout -q")
+assert (images / "4.txt").read_text() == "four\\n" and not (images / "only-other.txt").exists()
+# gc keeps what the workspace uses
+dvc("gc -q -w -f")
+dvc("checkout -q")
+assert "up to date" in (said := dvc("status")) and (images / "3.txt").read_text() == "image 3", said
+"""
+
 
 @pytest.fixture
 def tracked(project: Project) -> Project:
@@ -34,23 +84,8 @@ def test_everything_dvc_does(hub: Hub, tracked: Project) -> None:
     assert before.count("/hubdock/data/") == 2 * len(IMAGES) + 2 * 3, "the files, the list of the directory, model.bin, and what the data is made of"
     check_status(hub, server)
     assert server.run("git status --short; cat images/3.txt images/deep/er/x.txt && ls images | wc -l") == "image 3x32"
-    # add and push
-    server.run("echo mine > mine.txt && dvc add -q mine.txt && git add . && git commit -qm mine && dvc push -q && git push -q")
-    assert tracked.find_object("mine\n").read_text() == "mine\n"
-    assert server.run("dvc status --cloud 2>&1 | tail -1") == "Cache and remote 'storage' are in sync."
-    # change one tracked file, revert it
-    server.run("dvc unprotect images/3.txt && echo changed > images/3.txt && dvc status | grep -q modified")
-    server.run("dvc checkout -q --force images.dvc")
-    assert server.run("cat images/3.txt; dvc status") == "image 3Data and pipelines are up to date."
-    # change for good
-    server.run("rm images/4.txt && echo four > images/4.txt && dvc add -q images && git commit -qam 'four' && dvc push -q")
-    assert server.run("dvc status; cat images/4.txt") == "Data and pipelines are up to date.\nfour"
-    # another branch, and back
-    server.run("git checkout -q other && dvc pull -q && test -f images/only-other.txt && git checkout -q main && dvc checkout -q")
-    assert server.run("cat images/4.txt; ls images/only-other.txt 2>/dev/null || echo none") == "four\nnone"
-    # gc keeps what the workspace uses
-    server.run("dvc gc -q -w -f && dvc checkout -q && dvc status | grep -q 'up to date'")
-    assert server.run("cat images/3.txt") == "image 3"
+    server.run(f"/opt/dvc/bin/python - <<'EOF'\n{EVERYTHING}\nEOF")
+    assert tracked.find_object("mine\n").read_text() == "mine\n" and tracked.find_object("four\n").exists()
     # nobody writes through a link
     assert "Read-only file system" in server.run("echo broken > images/5.txt 2>&1 || true")
     assert "Read-only file system" in server.run("chmod u+w images/5.txt 2>&1 || true")
