@@ -27,7 +27,7 @@ from tests.kit.kubebuild import wait_until
 from tests.kit.probe import Place, probing, settle
 from tests.kit.repos import Project
 
-SLOW = "import time; time.sleep(3)\nfrom setuptools import setup; setup(name='slow', version='1')\n"  # it is run four times
+SLOW = "import time; time.sleep(2)\nfrom setuptools import setup; setup(name='slow', version='1')\n"  # it is run four times
 
 
 @pytest.fixture(scope="module")

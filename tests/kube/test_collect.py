@@ -39,8 +39,8 @@ def test_what_nobody_uses_goes_and_is_made_again(namespace: Namespace, server: S
     place = f"{namespace.registry}/{namespace.name}-collected"  # what others need stays
     builder = namespace.make_builder(tmp_path / "state-gone", allowed_hosts=[server.url], registry=place)
     backend = KubeBackend(builder.settings.backend_values)
-    project.init_dvc().write_all({".hubdock.yml": f"env: {{MARK: {os.urandom(4).hex()}}}\n"})
-    project.add_data("data", {"one.txt": "one\n" * 2000}).commit("main")
+    project.write_all({".hubdock.yml": f"env: {{MARK: {os.urandom(4).hex()}}}\n"})
+    project.track_directory("data", {"one.txt": "one\n" * 2000}).commit("main")
     build = builder.must(repo=project.url, ref="main")
     everything = {"environment", "image", "data"}
     assert what_is_left(builder, backend, build) == everything
