@@ -116,8 +116,8 @@ class JobWatch:
                 self.jobs.pop(uid, None)
             else:
                 self.jobs[uid] = job
-            states = {uid: find_state(job) for uid, job in self.jobs.items() if not (job.get("status") or {}).get("succeeded")}
-            self.complete |= self.jobs.keys() - states.keys()
+            states = {uid: find_state(job) for uid, job in self.jobs.items() if uid not in self.complete}
+            self.complete |= {uid for uid, state in states.items() if state.complete}
             self.most_released = max(self.most_released, sum(not state.ended and not state.suspended for state in states.values()))
             self.most_waiting = max(self.most_waiting, sum(state.suspended for state in states.values()))
 
