@@ -53,8 +53,8 @@ class HubDockMixin(Base):  # type: ignore[misc, valid-type]
     ).tag(config=True)
     trim_boot = Bool(
         True,
-        help="""Leave an optional import out of Jupyter's boot, which takes over a second (jsonschema's check of ``iri`` formats), and put off
-        what jupyterhub imports for the hub alone. Kernels are not touched. Default: True.""",
+        help="""Leave an optional import out of Jupyter's boot, which takes over a second (jsonschema's check of ``iri`` formats), put off
+        what jupyterhub imports for the hub alone, and collect no garbage before it serves. Kernels are not touched. Default: True.""",
     ).tag(config=True)
     queue_patience = Float(
         30.0, min=0, help="""Seconds that a start may wait for its turn to build. Then the hub answers 503 and the build goes on: a start that waits takes
