@@ -17,7 +17,7 @@ import pytest
 from config.demo.server import Server
 from tests.kit.history import SolveCounter
 from tests.kit.hub import Hub, run_hub
-from tests.kit.repos import Project, make_requirements
+from tests.kit.repos import Project, make_own_backend, make_requirements
 
 MANY = tuple(f"user{number:02}" for number in range(20))
 # How late the hub's event loop is, every 10 ms.
@@ -41,7 +41,6 @@ def build_wheel(*arguments):
             print("\\n".join(f"line {number} {n}" for n in range(20)), file=log, flush=True)
             time.sleep(0.1)
 """
-PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "talking"\nversion = "1"\n'
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_streams_leave_the_hub_its_time(crowd: Hub, server: Server, tmp_path: Pa
     users = MANY[:10]
     projects = {user: Project(server, tmp_path, user) for user in users}
     for made in projects.values():
-        made.write_all({"requirements.txt": make_requirements("./talking"), "talking/backend.py": TALKING, "talking/pyproject.toml": PYPROJECT}).commit()
+        made.write_all({"requirements.txt": make_requirements("./talking"), "talking/backend.py": TALKING, "talking/pyproject.toml": make_own_backend("talking")}).commit()
     answers = at_once(lambda user: crowd.api("POST", f"users/{user}/servers/talk", {"repo": projects[user].url, "ref": "main"}), users)  # the hub answers after 10 s
     assert [answer.status_code for answer in answers] == [202] * len(users)
     readers = [threading.Thread(target=read_some, args=(crowd, user), daemon=True) for user in users]

@@ -14,7 +14,7 @@ import pytest
 from config.demo.server import Server
 from tests.kit.engine import MIB, NotHere, PrivateEngine, SmallDisk, private_engine
 from tests.kit.hub import Hub, find_base, find_proxy
-from tests.kit.repos import Project
+from tests.kit.repos import Project, make_own_backend
 
 BACKEND = """
 import os, sys, time, zipfile
@@ -29,12 +29,11 @@ def build_wheel(directory, settings=None, metadata=None):
         wheel.writestr(info + "/RECORD", "")
     return name
 """
-PYPROJECT = '[project]\nname = "slow"\nversion = "1"\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
 def make_slow(seconds: float, size: int = 0) -> dict[str, str | bytes]:
     """Return the files of a project whose environment is new and takes so many seconds to build, and so many bytes, without an index."""
-    files: dict[str, str | bytes] = {"requirements.txt": f"# {uuid.uuid4().hex}\n./slow\n", "slow/pyproject.toml": PYPROJECT}
+    files: dict[str, str | bytes] = {"requirements.txt": f"# {uuid.uuid4().hex}\n./slow\n", "slow/pyproject.toml": make_own_backend("slow")}
     return files | {"slow/backend.py": BACKEND.format(seconds=seconds, size=size)}
 
 

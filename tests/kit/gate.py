@@ -7,7 +7,7 @@ import uuid
 
 from config.demo.server import Server
 from tests.kit.kubebuild import wait_until
-from tests.kit.repos import Project
+from tests.kit.repos import Project, make_own_backend
 
 _BACKEND = """
 import os, time, urllib.request, zipfile
@@ -30,7 +30,6 @@ def build_wheel(directory, settings=None, metadata=None):
         wheel.writestr("gate-1.dist-info/RECORD", "")
     return name
 """
-_PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "gate"\nversion = "1"\n'
 
 
 class Gate:
@@ -42,7 +41,7 @@ class Gate:
     def put_into(self, project: Project, branch: str | None = None, act: str = "None") -> None:
         """Commit a branch whose build waits here, and then does what an expression says."""
         begin = f"ADDRESS = {json.dumps(self.server.url + self.path)}\nact = lambda: {act}\n"
-        files = {"gate/pyproject.toml": _PROJECT, "gate/backend.py": begin + _BACKEND, "requirements.txt": "./gate\n"}
+        files = {"gate/pyproject.toml": make_own_backend("gate"), "gate/backend.py": begin + _BACKEND, "requirements.txt": "./gate\n"}
         project.write_all(files).commit("a gate", branch=branch)
 
     @property

@@ -127,6 +127,11 @@ packages = ["{name}"]
 """
 
 
+def make_own_backend(name: str) -> str:
+    """Return the pyproject.toml of a package that its own ``backend.py`` builds, without an index."""
+    return f'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "{name}"\nversion = "1"\n'
+
+
 def make_requirements(*lines: str) -> str:
     """Return a requirements file that no other test run has: its environment is new."""
     return "\n".join([f"# {uuid.uuid4().hex}", *lines]) + "\n"
