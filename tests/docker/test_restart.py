@@ -18,8 +18,7 @@ from tests.kit.repos import Project
 
 @pytest.fixture(scope="module")
 def mortal(docker_engine: object, hub_settings: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    settings = {**hub_settings, "HubDock": {**hub_settings["HubDock"], "smoke_test": False}}
-    hub = Hub(tmp_path_factory.mktemp("mortal"), settings)
+    hub = Hub(tmp_path_factory.mktemp("mortal"), hub_settings)
     try:
         yield hub
     finally:

@@ -9,15 +9,12 @@ from typing import Any
 
 from traitlets import Unicode
 
-from hubdock.core import kubeevents
-from hubdock.core.kubeevents import SILENCE
 from hubdock.spawner.kubernetes import HubDockKubeSpawner
 
 
 class OverridingSpawner(HubDockKubeSpawner):
-    """Each start reads `overrides` anew: ``launch`` updates the launch, ``blind`` keeps what nodes say from it, ``silence`` are the seconds after which a node is told to be
-    silent, the rest are traits. When it noticed that a server answers is in a file beside it. A new hub, which looks for servers that the last one was starting, takes
-    ``http_timeout`` from there at once."""
+    """Each start reads `overrides` anew: ``launch`` updates the launch, ``blind`` keeps what nodes say from it, the rest are traits. When it noticed
+    that a server answers is in a file beside it. A new hub, which looks for servers that the last one was starting, takes ``http_timeout`` from there at once."""
 
     overrides = Unicode("", help="A JSON file. Default: none.").tag(config=True)
 
@@ -32,7 +29,6 @@ class OverridingSpawner(HubDockKubeSpawner):
         given = json.loads(Path(self.overrides).read_text())
         self.blind = given.pop("blind", False)
         self.launch = {**self.launch, **given.pop("launch", {})}
-        kubeevents.SILENCE = given.pop("silence", SILENCE)
         for name, value in self.stock.items():
             setattr(self, name, value)
         self.stock = {name: getattr(self, name) for name in given}

@@ -16,7 +16,7 @@ from tests.kit.kubebuild import wait_until
 from tests.kit.repos import Project
 from tests.kit.road import Road
 
-SERVED = 2
+SERVED = 4  # pods that two cores start within seconds
 
 
 def read_plan(hub: KubeHub, project: Project) -> httpx.Response:

@@ -101,15 +101,14 @@ def test_nobody_waits_for_ever(hub: KubeHub, plain: Project) -> None:
 
 
 def test_a_kubelet_that_is_silent(hub: KubeHub, plain: Project, node: str) -> None:
-    """Nothing is ever reported of such a pod: it is told from the silence, sooner here than else (`SILENCE`). A start that is given up meanwhile leaves nothing."""
+    """Nothing is ever reported of such a pod: it is told from the silence, within a minute. A start that is given up meanwhile leaves nothing."""
     pid = find_kubelet()
     if pid is None:
         pytest.skip("the kubelet does not run on this machine")
-    hub.override(silence=5.0)
     os.kill(pid, signal.SIGSTOP)
     try:
-        message = start_and_hear(hub, plain, "alice", "has said nothing since", within=20)
-        assert f"The node {node} was chosen " in message and "it may be down" in message
+        message = start_and_hear(hub, plain, "alice", "has said nothing since", within=60)
+        assert f"The node {node} was chosen 2" in message and "it may be down" in message
         give_up(hub, "alice")
     finally:
         os.kill(pid, signal.SIGCONT)
