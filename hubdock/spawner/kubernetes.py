@@ -121,7 +121,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
         """Return when the server answers. Meanwhile its user is told why it does not. Raises the error that says why it never will."""
         meeting = asyncio.create_task(self._meet())
         try:
-            await self._wait_until_running(meeting)
+            await self._wait_until_running()
             if not self._address and not self.internal_ssl:
                 address = urlsplit(self._get_pod_url(self._pod))
                 await self.wait_until_up(address.hostname or "", address.port or self.port)
@@ -137,7 +137,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
             await wait_until_up(address, self.port, f"{self.server.base_url}api", self.http_timeout, self.has_ended, worst=200)
             self._address = address
 
-    async def _wait_until_running(self, meeting: asyncio.Task[None]) -> None:
+    async def _wait_until_running(self) -> None:
         began = looked = changed = time.monotonic()
         stage, told = Stage.NEW, ""
         while not self._address and not self._runs():
@@ -152,10 +152,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
                 elif find_stage(pod) is not stage:
                     stage, changed = find_stage(pod), now
                 told = self._tell_why(pod, told, now - changed, now - began)
-            if meeting.done():
-                await asyncio.sleep(PAUSE)
-            else:
-                await asyncio.wait([meeting], timeout=PAUSE)
+            await asyncio.sleep(PAUSE)
 
     def _tell_why(self, pod: Mapping[str, Any], told: str, waited: float, total: float) -> str:
         """Say why a pod waits if that is new, and return what was said last. Raises the reason when it lasts too long, or will last for ever."""
