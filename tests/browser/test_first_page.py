@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from config.demo.server import Server
 from tests.browser.conftest import log_in, take_picture
 from tests.kit.hub import Hub
+from tests.kit.lab import Lab
 from tests.kit.repos import Project, make_requirements
 
 
@@ -29,12 +30,14 @@ def test_from_login_to_jupyterlab(page: Page, hub: Hub, digits: Project) -> None
     expect(page.locator("#refs-told")).to_have_text("2 branches, 0 tags: main, vgg19")
     expect(page.locator("#ref")).to_have_value("main")
     page.fill("#ref", "vgg19")
+    lab = Lab(page)
     page.click("#start")
     page.wait_for_url(re.compile(r"/services/hubdock/builds/[0-9a-f]{32}$"))
     expect(page.locator("#log")).to_contain_text("[environment]", timeout=30_000)
     page.wait_for_url("**/user/alice/**/lab**", timeout=120_000)
+    lab.wait(60)
     listed = page.locator(".jp-DirListing-itemText")
-    expect(listed.filter(has_text="train.py")).to_be_visible(timeout=60_000)
+    expect(listed.filter(has_text="train.py")).to_be_visible()
     expect(listed.filter(has_text=re.compile("^images$"))).to_be_visible()
     take_picture(page, "lab")
     page.goto(f"{hub.url}/services/hubdock/")

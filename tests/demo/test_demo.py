@@ -17,6 +17,8 @@ import docker
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError
 
+from tests.kit.lab import Lab
+
 ROOT = Path(__file__).parents[2]
 MINUTES = 60_000
 
@@ -125,19 +127,20 @@ def labs(demo: Demo, alice: BrowserContext) -> dict[str, Page]:
     """JupyterLab of both branches, at once."""
     pages = {}
     for branch in ("main", "vgg19"):
-        page = pages[branch] = alice.new_page()
+        page = alice.new_page()
+        pages[branch] = Lab(page)
         page.goto(f"{demo.find('Open')}/services/hubdock/")
         page.fill("#repo", demo.find("Repository"))
         page.fill("#ref", branch)
         page.click("#start")
-    for page in pages.values():
+    for lab in pages.values():
+        page = lab.page
         page.wait_for_url(re.compile(r"^http://[^/]+/user/alice/.*/lab"), timeout=10 * MINUTES)
-        page.bring_to_front()
         try:
-            page.wait_for_selector(".jp-DirListing-item", timeout=2 * MINUTES)
+            lab.wait(120)
         except TimeoutError as error:
             raise AssertionError(f"no files are shown on {page.url}: {page.inner_text('body')[:2000]}\n{demo.hub_log[-3000:]}") from error
-    return pages
+    return {branch: lab.page for branch, lab in pages.items()}
 
 
 def type_in_terminal(page: Page, script: str, timeout: float = 180) -> str:
