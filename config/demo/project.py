@@ -96,18 +96,18 @@ class Work:
         self.copy("main", "README.md", "gitignore", "requirements.txt")
         self.commit("Start the project")
         self.tell("1,797 images under DVC")
-        self.dvc("init", "--quiet")
+        self.dvc("init")
         (self.path / ".dvc" / "config").write_text(
             f"[core]\n    remote = team\n['remote \"team\"']\n    url = {remote}\n    method = PUT\n"
         )
         write_images(self.path / "data")
-        self.dvc("add", "--quiet", "data/train", "data/test")
+        self.dvc("add", "data/train", "data/test")
         self.commit("Track the digits with DVC")
         self.tell("pushing them to the DVC remote")
-        self.dvc("push", "--quiet")
+        self.dvc("push")
         self.tell("training the baseline of main")
         self.copy("main", "digits.py", "train.py", "params.yaml", "dvc.yaml")
-        self.dvc("repro", "--quiet")
+        self.dvc("repro")
         self.commit("Train a baseline: logistic regression")
         self.copy("main", "baseline.ipynb")
         self.commit("Show data and baseline in a notebook")
@@ -124,7 +124,7 @@ class Work:
         self.commit("Try a small network in the manner of VGG-19")
         self.copy("vgg19", "train.py", "params.yaml", "dvc.yaml")
         (self.path / "metrics.json").write_text(json.dumps(VGG19_METRICS, indent=2) + "\n")
-        self.dvc("commit", "--quiet", "--force")
+        self.dvc("commit", "--force")
         self.commit("Train it: better than the baseline")
 
 
