@@ -26,7 +26,7 @@ def open_engine(url: str) -> tuple[Engine, Engine]:
         parsed = _choose_driver(make_url(url))
         postgres = parsed.get_backend_name() == "postgresql"
         given = {"connect_timeout": CONNECT} if postgres and "connect_timeout" not in parsed.query else {}
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args=given)
+        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", connect_args=given)
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError("HubDock.db_url is no URL of a database, or its driver is not installed.", str(error)) from error
     if engine.dialect.name == "sqlite":

@@ -40,6 +40,8 @@ from hubdock.engine.reasons import explain_environment
 from hubdock.engine.tasks import TaskStore
 
 RETRY = 3600.0  # seconds for which newer packages that could not be installed are not tried again by the clock
+MOMENT = 0.5  # seconds for which who only looks is told again that everything is ready: of a crowd on one page, one asks the back-end
+_SEEN_AT_MOST = 512
 _UNKNOWN_BASE = "the base image was not looked into yet"
 
 
@@ -53,6 +55,7 @@ class Planner:
         self.reader = Reader(settings, database)
         self.estimates = Estimates(database)
         self.backend = open_backend(settings.backend_values)
+        self._seen: dict[object, tuple[float, Plan]] = {}
 
     def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False, preview: bool = False) -> Assembly:
         """Return the plan of a person's choice, made with what they may read.
@@ -192,15 +195,27 @@ class Planner:
 
     def _add_parts(self, a: Assembly, preview: bool = False) -> Assembly:
         self.reader.usage.record_start(a, preview)  # before anything is looked up: what is found from here on is not removed
-        parts = self._image_parts(a)
-        parts += [self._data_part(a, parts[-1].state is State.READY)]
-        parts = [self._base_part(a, parts), *parts]
-        launch = self.estimates.estimate(LAUNCH, a)
+        now = time.monotonic()
+        seen, plan = self._seen.get(a.identity) or (now - MOMENT, a.plan)
+        if not preview or now - seen >= MOMENT:
+            parts = self._image_parts(a)
+            parts += [self._data_part(a, parts[-1].state is State.READY)]
+            plan = replace(a.plan, parts=(self._base_part(a, parts), *parts), launch=self.estimates.estimate(LAUNCH, a))
+            self._remember(a, plan)
         notices = list(a.plan.notices)
         if a.base is not None:
             notice = find_tensorflow_notice(a.source.recipe, a.base.packages)
             notices += [notice] if notice else []
-        return replace(a, plan=replace(a.plan, parts=tuple(parts), notices=tuple(notices), launch=launch))
+        return replace(a, plan=replace(a.plan, parts=plan.parts, notices=tuple(notices), launch=plan.launch))
+
+    def _remember(self, a: Assembly, plan: Plan) -> None:
+        """Keep what was all ready for a moment, for those who only look."""
+        if plan.ready:
+            if len(self._seen) >= _SEEN_AT_MOST:
+                self._seen.clear()
+            self._seen[a.identity] = time.monotonic(), plan
+        else:
+            self._seen.pop(a.identity, None)
 
     def _base_part(self, a: Assembly, parts: Sequence[Part]) -> Part:
         """Return the base's part. Whether its image is still here is asked only where an environment is built on it, or data fetched with it."""

@@ -24,6 +24,7 @@ from hubdock.engine.database import Database
 from hubdock.engine.usage import Usage
 
 MAX_DATA_FILES = 10_000
+_KEPT, _KEPT_SIZE = 256, 64 * 1024  # commits in memory, and the characters of one
 
 
 class Reader:
@@ -34,6 +35,7 @@ class Reader:
         self.database = database
         self.usage = Usage(database)
         self.version = f"{source_module.VERSION}-{make_hash(*settings.requirements_paths)}"
+        self._sources: dict[tuple[str, str], Source] = {}
 
     def make_remote(self, repo: RepoURL, asker: Asker) -> Remote:
         """Return how a person reaches a repository: with the credential that is theirs to use, or none. Raises RepoNotAllowed, and ConfigError if its credential can't be read."""
@@ -50,18 +52,32 @@ class Reader:
     def read(self, remote: Remote, ref: ResolvedRef) -> tuple[ResolvedRef, Source]:
         """Return what a ref's commit says, and the ref (its commit is a newer one if the branch moved meanwhile).
 
-        A commit that was read before costs one query, and nothing over the network. Raises ResolveError's children and RecipeError.
+        A commit that was read before costs one query at most, and nothing over the network. Raises ResolveError's children and RecipeError.
         """
         self.usage.record([("repository", find_directory(self.settings.state, remote.repo).name)])
-        known = self.database.read_source(remote.repo.canonical, ref.commit, self.version)
+        known = self._recall(remote.repo.canonical, ref.commit)
         if known is not None:
-            return ref, load_source(known)
+            return ref, known
         mirror = self.make_mirror(remote)
         commit = mirror.ensure_commit(ref)
         ref = replace(ref, commit=commit)
         source = self._read(mirror, commit)
         self.database.write_source(remote.repo.canonical, commit, self.version, source.dump())
         return ref, source
+
+    def _recall(self, repo: str, commit: str) -> Source | None:
+        """Return what is remembered of a commit: what it says never changes."""
+        found = self._sources.get((repo, commit))
+        if found is None:
+            text = self.database.read_source(repo, commit, self.version)
+            if text is None:
+                return None
+            found = load_source(text)
+            if len(text) <= _KEPT_SIZE:
+                if len(self._sources) >= _KEPT:
+                    self._sources.clear()
+                self._sources[repo, commit] = found
+        return found
 
     def _read(self, mirror: Mirror, commit: str) -> Source:
         tree = mirror.read_tree(commit)

@@ -193,6 +193,29 @@ def test_a_prepared_base_that_was_removed_is_made_again_where_it_is_needed(team:
     assert not [path for path in engine.asked if "hubdock/base" in path], "what is ready asks for no base"
 
 
+def test_of_a_crowd_that_looks_one_asks_the_engine(team: Team, engine: EmptyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only looks may be told what was so half a second ago, if all was ready; who starts never is."""
+    team.push({"requirements.txt": "six==1.16\n"})
+    planner, options = team.make_planner(), parse_options({"repo": team.url, "ref": "main"})
+
+    def look() -> tuple[bool, bool]:
+        """Return whether all is ready, and whether the engine was asked for it."""
+        engine.asked.clear()
+        return planner.plan(options, LOCAL, preview=True).plan.ready, any("/hubdock/image:" in path for path in engine.asked)
+
+    image = team.plan(planner).image
+    give_image(engine, "image", image)
+    monkeypatch.setattr("hubdock.engine.planner.MOMENT", 60)
+    assert look() == (True, True), "what was missing is looked for again"
+    assert look() == (True, False)
+    engine.images.clear()
+    assert look() == (True, False) and not team.plan(planner).plan.ready
+    assert look() == (False, True), "what a start saw is known to those who look"
+    give_image(engine, "image", image)
+    monkeypatch.setattr("hubdock.engine.planner.MOMENT", 0)
+    assert [look(), look()] == [(True, True)] * 2, "the moment is over"
+
+
 def test_data_needs_the_prepared_base_too(team: Team, engine: EmptyEngine) -> None:
     team.push(DVC)
     planner = team.make_planner()
