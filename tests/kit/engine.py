@@ -23,7 +23,8 @@ LEFT_OUT = (
     "opt/conda/lib/python3*/site-packages/libclang*", "opt/conda/lib/python3*/site-packages/numpy*", "opt/conda/lib/python3*/site-packages/pandas*",
     "opt/conda/lib/python3*/site-packages/matplotlib", "opt/conda/lib/python3*/site-packages/matplotlib-*", "opt/conda/lib/python3*/site-packages/h5py*", "opt/conda/lib/python3*/site-packages/fontTools*",
     "opt/conda/lib/python3*/site-packages/grpc*", "opt/conda/lib/python3*/site-packages/PIL*", "opt/conda/lib/python3*/site-packages/pillow*",
-    "usr/lib/gcc", "usr/libexec/gcc", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/include", "var/lib/apt", "var/cache", "proc", "sys", "dev",
+    "opt/conda/lib/python3*/site-packages/debugpy*", "opt/conda/lib/python3*/site-packages/jedi/third_party", "opt/conda/lib/python3*/site-packages/babel/locale-data/[a-df-qs-z]*",
+    "opt/conda/share/jupyterhub/static", "opt/dvc/lib/python3*/site-packages/botocore/data", "usr/lib/gcc", "usr/libexec/gcc", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/include", "var/lib/apt", "var/cache", "proc", "sys", "dev",
 )  # fmt: skip
 
 

@@ -18,10 +18,12 @@ import httpx
 import pytest
 import yaml
 
+from hubdock.drivers.oci import Registry
 from tests.kit.chart import CHART, RELEASE, ROOT, require_helm
 from tests.kit.hub import PASSWORD, find_port
 from tests.kit.kube import HOST, KubeHub, kubectl
 from tests.kit.kubebuild import BASE as KUBE_BASE
+from tests.kit.kubebuild import push
 
 BASE = os.environ.get("HUBDOCK_TEST_POD_BASE", "debian:bookworm")  # the Debian that the images start from
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -29,26 +31,22 @@ BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 def make_images() -> dict[str, str]:
     """Return the images of this working tree, service and hub, by their names in the cluster's registry. Skips where there is nothing to start them from."""
-    engine = docker.from_env()
     try:
-        engine.images.get(BASE)
+        docker.from_env().images.get(BASE)
     except docker.errors.DockerException as error:
         pytest.skip(f"no image to start the service's from: {error}")
-    return {target: _push_image(engine, target) for target in ("service", "hub")}
+    return {target: _push_image(target) for target in ("service", "hub")}
 
 
-def _push_image(engine: Any, target: str) -> str:
+def _push_image(target: str) -> str:
     registry = os.environ["HUBDOCK_TEST_REGISTRY"]
     certificates = ["--secret", f"id=certificates,src={BUNDLE}"] if BUNDLE.exists() else []
     argv = ["docker", "buildx", "build", "--quiet", "--provenance=false", "--build-arg", f"BASE={BASE}", *certificates, "--target", target, str(ROOT)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
-    tag = done.stdout.strip().removeprefix("sha256:")[:16]
-    local = f"127.0.0.1:{registry.rpartition(':')[2]}/hubdock-test/{target}"  # an engine pushes by plain HTTP to this machine only
-    engine.images.get(done.stdout.strip()).tag(local, tag)
-    pushed = subprocess.run(["docker", "push", "--quiet", f"{local}:{tag}"], capture_output=True, text=True, timeout=600)
-    engine.images.remove(f"{local}:{tag}", force=True)
-    assert pushed.returncode == 0, pushed.stderr
+    image = done.stdout.strip()
+    tag = image.removeprefix("sha256:")[:16]
+    push(Registry(registry, insecure=[registry]), image, f"hubdock-test/{target}", tag)
     return f"{registry}/hubdock-test/{target}:{tag}"
 
 
