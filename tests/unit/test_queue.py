@@ -57,12 +57,12 @@ async def test_ten_builds_of_one_delay_nobodys_first() -> None:
 async def test_where_one_would_be() -> None:
     queue = FairQueue(2)
     assert queue.foresee("ann") == 0
-    await start(queue, "ann")
+    works = await start(queue, "ann")  # held: a loop alone keeps no task that waits
     assert (queue.foresee("ann"), queue.foresee("bob")) == (1, 0), "the last place is kept for somebody who has none"
-    await start(queue, "bob", "ann", "ann")
+    works += await start(queue, "bob", "ann", "ann")
     assert (queue.foresee("ann"), queue.foresee("cid")) == (3, 1)
-    (cid,) = await start(queue, "cid")
-    assert cid.positions[-1] == 1 and len(queue.waiting) == 3, "asking takes no place"
+    works += await start(queue, "cid")
+    assert works[-1].positions[-1] == 1 and len(queue.waiting) == 3, "asking takes no place"
 
 
 async def test_users_take_turns() -> None:
