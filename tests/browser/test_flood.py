@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import threading
 import time
@@ -97,7 +96,7 @@ def test_a_hundred_megabytes(page: Page, chromium: Browser, hub: Hub, project: P
     expect(page.locator("#stages")).to_contain_text("build packages from source", timeout=60_000)
     kind, key, number = hub.service("GET", f"builds/{build}").json()["tasks"]["environment"].split("-")
     log = hub.state / "tasks" / kind / key / number / "events.jsonl"
-    service = psutil.Process(json.loads((hub.state / "service.lock").read_text())["pid"])
+    service = psutil.Process(hub.service_pid)
     before = service.memory_info().rss
     with measured(hub) as latency:
         pouring = threading.Thread(target=pour, args=(log, 100 * MIB, 12))

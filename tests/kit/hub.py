@@ -121,9 +121,15 @@ class Hub:
     def service_answers(self) -> bool:
         assert self.process and self.process.poll() is None, f"the hub ended:\n{self.log[-3000:]}"
         try:
-            return httpx.get(f"{self.url}/services/hubdock/api/health").status_code == 200 and self.api("GET", "").status_code == 200
-        except httpx.HTTPError:
+            answers = httpx.get(f"{self.url}/services/hubdock/api/health").status_code == 200 and self.api("GET", "").status_code == 200
+            return answers and psutil.Process(self.service_pid).ppid() == self.process.pid  # not that of a hub which was killed
+        except (httpx.HTTPError, OSError, ValueError, psutil.NoSuchProcess):
             return False
+
+    @property
+    def service_pid(self) -> int:
+        """The process of hubdock's service."""
+        return int(json.loads((self.state / "service.lock").read_text())["pid"])
 
     def stop(self) -> None:
         """End hub, proxy and service in order."""
@@ -140,7 +146,7 @@ class Hub:
     def kill_all(self) -> None:
         """kill -9 the hub, its service and the workers of builds, as when their machine is lost."""
         self.kill()
-        os.kill(int(json.loads((self.state / "service.lock").read_text())["pid"]), signal.SIGKILL)
+        os.kill(self.service_pid, signal.SIGKILL)
         for process in psutil.process_iter(["cmdline"]):
             if any(word.startswith(f"{self.state}/tasks/") for word in process.info["cmdline"] or ()):
                 process.kill()
