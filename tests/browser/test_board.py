@@ -79,6 +79,7 @@ def test_start_open_and_stop_from_the_board(windows: Windows, hub: Hub, hypothes
     expect(row(other, "vgg19").get_by_role("button", name="Start vgg19")).to_be_visible()
     check_axe(other)
     take_picture(other, "board-small")
+    page.wait_for_url(re.compile("/user/alice/"), timeout=60_000)  # it leads there by itself, and would again while another page is opened
     open_board(page, hub, "?running=1&mine=1&fresh=1")  # the repository is known by now: it is one of her own
     mine = row(page, "vgg19")
     expect(mine.get_by_role("link", name="Open vgg19")).to_have_attribute("href", re.compile("^/user/alice/"))
