@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kit.making import wait_for
+from tests.kit.kube import wait_for_making
 
 ROOT = Path(__file__).parent.parent.parent
 CHART = ROOT / "helm/hubdock"
@@ -61,7 +61,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def require_helm() -> str:
-    wait_for("CLUSTER")
+    wait_for_making()
     found = shutil.which("helm")
     if found is None:
         pytest.skip("helm is not on PATH")

@@ -24,8 +24,6 @@ import httpx
 import psutil
 import pytest
 
-from tests.kit.making import wait_for
-
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "only-for-tests-" + secrets.token_hex(4)
 USERS = ("alice", "bob", "carol", "dave", "erin")
@@ -49,8 +47,7 @@ def find_proxy() -> str | None:
 
 
 def find_base() -> str:
-    """Return the base image that tests build on, once it is made."""
-    wait_for("BASE")
+    """Return the base image that tests build on."""
     return os.environ.get("HUBDOCK_TEST_BASE", "hubdock-base:latest")
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from hubdock.core.text import make_tail
 from tests.kit.hub import Hub, Server, find_port, find_proxy
 from tests.kit.kubebuild import Namespace, find_registry
-from tests.kit.making import wait_for
 
+MAKING = 1200  # seconds that a cluster may take to be built
 HOST = os.environ.get("HUBDOCK_TEST_KUBE_HOST", "10.89.0.1")  # this machine, as pods reach it
 
 MORE = """
@@ -40,12 +41,21 @@ def kubectl(*arguments: str, check: bool = True, stdin: str | None = None) -> st
     return done.stdout
 
 
+def wait_for_making() -> str:
+    """Wait for a cluster that is being made beside the tests (`.ci/run`), and return what its making said last; empty where none is."""
+    maker = os.environ.get("HUBDOCK_TEST_CLUSTER_PID")
+    until = time.monotonic() + MAKING
+    while maker and Path(f"/proc/{maker}").exists() and time.monotonic() < until:
+        time.sleep(1)
+    return make_tail(Path(os.environ["HUBDOCK_TEST_CLUSTER_LOG"]).read_text(errors="replace"), 5) if maker else ""
+
+
 def require_cluster() -> None:
     """Skip where there is no cluster or no registry."""
     for name in ("KUBECONFIG", "HUBDOCK_TEST_REGISTRY"):
         if not os.environ.get(name):
             pytest.skip(f"there is no cluster here: {name} is not set")
-    said = wait_for("CLUSTER")
+    said = wait_for_making()
     try:
         kubectl("get", "--raw", "/readyz")
     except (AssertionError, OSError, subprocess.SubprocessError) as error:
