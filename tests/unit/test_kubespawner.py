@@ -48,6 +48,11 @@ class Cluster:
             raise ApiException(status=self.refusal, reason="Forbidden")
         self.show()
 
+    async def wait_for_pod(self) -> None:
+        """Wait until a pod is there."""
+        while not self.pods:
+            await asyncio.sleep(0.01)
+
     async def delete_namespaced_pod(self, name: str, **kwargs: Any) -> None:
         self.calls.append("delete")
         if self.pods.pop(self.key, None) is None:
@@ -151,7 +156,7 @@ async def test_an_admin_s_own_hook_is_called_and_stays_theirs(spawner: HubDockKu
     called: list[str] = []
     spawner.after_pod_created_hook = hook = lambda spawner, pod: called.append(pod["metadata"]["uid"])
     task = asyncio.create_task(spawner.launch_server())
-    await asyncio.sleep(0.1)
+    await spawner.cluster.wait_for_pod()
     spawner.cluster.run()
     await task
     assert called == ["u"] and spawner.after_pod_created_hook is hook
@@ -160,7 +165,7 @@ async def test_an_admin_s_own_hook_is_called_and_stays_theirs(spawner: HubDockKu
 async def test_a_user_is_told_once_for_each_reason(spawner: HubDockKubeSpawner, server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KubeSpawner, "_get_pod_port", lambda self, pod: server)
     task = asyncio.create_task(spawner.launch_server())
-    await asyncio.sleep(0.1)
+    await spawner.cluster.wait_for_pod()
     text = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: none."
     spawner.cluster.show(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}])
     await asyncio.sleep(0.7)
@@ -182,7 +187,7 @@ async def test_a_user_is_told_once_for_each_reason(spawner: HubDockKubeSpawner, 
 )
 async def test_what_will_never_be_ends_at_once_and_leaves_nothing(spawner: HubDockKubeSpawner, status: dict[str, Any], kind: type[Exception]) -> None:
     task = asyncio.create_task(spawner.launch_server())
-    await asyncio.sleep(0.1)
+    await spawner.cluster.wait_for_pod()
     spawner.cluster.log = "one\ntwo\n"
     spawner.cluster.show(**status)
     with pytest.raises(kind) as caught:
@@ -193,7 +198,7 @@ async def test_what_will_never_be_ends_at_once_and_leaves_nothing(spawner: HubDo
 async def test_patience_ends(spawner: HubDockKubeSpawner) -> None:
     spawner.pending_timeout = 1.0
     task = asyncio.create_task(spawner.launch_server())
-    await asyncio.sleep(0.1)
+    await spawner.cluster.wait_for_pod()
     text = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: none."
     spawner.cluster.show(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}])
     with pytest.raises(GPUUnavailable):
