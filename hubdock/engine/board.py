@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from sqlalchemy import select
 
@@ -26,22 +25,13 @@ from hubdock.drivers.heads import Heads, Tip
 from hubdock.drivers.mirror import find_directory
 from hubdock.engine.assembly import make_environment_inputs
 from hubdock.engine.database import BuildRow, Database
+from hubdock.engine.memory import Memory
 from hubdock.engine.metrics import read_metrics
 from hubdock.engine.reading import Reader, find_files
 
 MOST = 50_000  # commits that are remembered
 METRICS = 40  # of a commit
 RECORDS = 2000  # records of builds that are looked through
-V = TypeVar("V")
-
-
-class Memory(dict[tuple[str, str], V]):
-    """What is known of commits, by repository and id. The oldest goes when it is full."""
-
-    def __setitem__(self, key: tuple[str, str], value: V) -> None:
-        super().__setitem__(key, value)
-        while len(self) > MOST:
-            self.pop(next(iter(self)), None)
 
 
 @dataclass(frozen=True)
@@ -59,8 +49,8 @@ class BoardReader:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.database = reader.database
-        self.tips: Memory[Tip] = Memory()
-        self.details: Memory[Details] = Memory()
+        self.tips = Memory[tuple[str, str], Tip](MOST)  # by repository and id
+        self.details = Memory[tuple[str, str], Details](MOST)
 
     def find_tips(self, repo: RepoURL, commits: Iterable[str]) -> dict[str, Tip]:
         """Return what is known of commits. It blocks on nothing."""

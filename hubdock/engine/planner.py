@@ -35,6 +35,7 @@ from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
 from hubdock.engine.datasets import Dataset, make_dataset
 from hubdock.engine.estimates import LAUNCH, Estimates
+from hubdock.engine.memory import Memory
 from hubdock.engine.reading import Reader
 from hubdock.engine.reasons import explain_environment
 from hubdock.engine.tasks import TaskStore
@@ -55,7 +56,7 @@ class Planner:
         self.reader = Reader(settings, database)
         self.estimates = Estimates(database)
         self.backend = open_backend(settings.backend_values)
-        self._seen: dict[object, tuple[float, Plan]] = {}
+        self._seen = Memory[object, tuple[float, Plan]](_SEEN_AT_MOST)
 
     def plan(self, options: Options, asker: Asker, *, new_must_be_new: bool = False, rebuild: bool = False, preview: bool = False) -> Assembly:
         """Return the plan of a person's choice, made with what they may read.
@@ -197,25 +198,16 @@ class Planner:
         self.reader.usage.record_start(a, preview)  # before anything is looked up: what is found from here on is not removed
         now = time.monotonic()
         seen, plan = self._seen.get(a.identity) or (now - MOMENT, a.plan)
-        if not preview or now - seen >= MOMENT:
+        if not (preview and plan.ready and now - seen < MOMENT):
             parts = self._image_parts(a)
             parts += [self._data_part(a, parts[-1].state is State.READY)]
             plan = replace(a.plan, parts=(self._base_part(a, parts), *parts), launch=self.estimates.estimate(LAUNCH, a))
-            self._remember(a, plan)
+            self._seen[a.identity] = time.monotonic(), plan
         notices = list(a.plan.notices)
         if a.base is not None:
             notice = find_tensorflow_notice(a.source.recipe, a.base.packages)
             notices += [notice] if notice else []
         return replace(a, plan=replace(a.plan, parts=plan.parts, notices=tuple(notices), launch=plan.launch))
-
-    def _remember(self, a: Assembly, plan: Plan) -> None:
-        """Keep what was all ready for a moment, for those who only look."""
-        if plan.ready:
-            if len(self._seen) >= _SEEN_AT_MOST:
-                self._seen.clear()
-            self._seen[a.identity] = time.monotonic(), plan
-        else:
-            self._seen.pop(a.identity, None)
 
     def _base_part(self, a: Assembly, parts: Sequence[Part]) -> Part:
         """Return the base's part. Whether its image is still here is asked only where an environment is built on it, or data fetched with it."""

@@ -21,6 +21,7 @@ from hubdock.drivers.git import Remote
 from hubdock.drivers.mirror import Mirror, find_directory
 from hubdock.engine.config import HubDock
 from hubdock.engine.database import Database
+from hubdock.engine.memory import Memory
 from hubdock.engine.usage import Usage
 
 MAX_DATA_FILES = 10_000
@@ -35,7 +36,7 @@ class Reader:
         self.database = database
         self.usage = Usage(database)
         self.version = f"{source_module.VERSION}-{make_hash(*settings.requirements_paths)}"
-        self._sources: dict[tuple[str, str], Source] = {}
+        self._sources = Memory[tuple[str, str], Source](_KEPT)
 
     def make_remote(self, repo: RepoURL, asker: Asker) -> Remote:
         """Return how a person reaches a repository: with the credential that is theirs to use, or none. Raises RepoNotAllowed, and ConfigError if its credential can't be read."""
@@ -74,8 +75,6 @@ class Reader:
                 return None
             found = load_source(text)
             if len(text) <= _KEPT_SIZE:
-                if len(self._sources) >= _KEPT:
-                    self._sources.clear()
                 self._sources[repo, commit] = found
         return found
 

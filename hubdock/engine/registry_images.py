@@ -25,6 +25,7 @@ from hubdock.drivers.oci import Registry
 from hubdock.drivers.oci_auth import Logins
 from hubdock.engine.append import append_image
 from hubdock.engine.backend import Backend
+from hubdock.engine.memory import Memory
 
 _OWN = re.compile(r"hubdock/([a-z]+):((?:[a-z]+-)?[0-9a-f]{64}(?:-untried)?)")  # `make_untried`; `hubdock.engine.removal.ASIDE`
 KINDS = ("base", "environment", "data", "image")
@@ -49,7 +50,7 @@ class RegistryImages(Backend):
         self._insecure, self._certificates = tuple(values.get("insecure_registries") or ()), values.get("certificates") or ""
         self._spool = Path(values["spool"]) if values.get("spool") else None
         self._registries: dict[str, Registry] = {}
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known = Memory[str, dict[str, Any]](_REMEMBERED)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -86,10 +87,7 @@ class RegistryImages(Backend):
             found = registry.inspect_image(place.repository, digest, self._platform)
             if found is None:
                 return None
-            with self._lock:
-                self._known[name] = found
-                if len(self._known) > _REMEMBERED:
-                    self._known.pop(next(iter(self._known)))
+            self._known[name] = found
         return self._known.get(name) or registry.inspect_image(place.repository, digest, self._platform)
 
     def pull_image(self, reference: str, listen: Callable[[str], None]) -> None:
