@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -26,6 +25,7 @@ from hubdock.drivers.oci import Registry
 from tests.kit.builder import Builder, copy_base, sow
 from tests.kit.engine import NotHere, import_small
 from tests.kit.hub import find_base
+from tests.kit.images import put_blob
 
 BASE = "hubdock-small-base:latest"
 ENDS = {"Complete", "Failed"}
@@ -160,7 +160,7 @@ def push(registry: Registry, image: str, repository: str, tag: str) -> None:
             (told,) = json.load(read("manifest.json"))
             config = read(told["Config"]).read()
             layers = [upload(registry, repository, f"{LAYER}+zstd", zstandard.ZstdCompressor().stream_reader(read(path))) for path in told["Layers"]]
-        upload(registry, repository, CONFIG, io.BytesIO(config))
+        put_blob(registry, repository, config, CONFIG)
     registry.put_manifest(repository, tag, make_manifest(config, layers))
 
 
