@@ -20,9 +20,10 @@ from hubdock.core.repo import parse_repo_url
 from hubdock.drivers import git
 from tests.bench.launches import PlainHub, time_in_turn, time_start
 from tests.bench.report import Figure, describe, median
-from tests.kit.hub import ROOT, find_port
+from tests.kit.hub import ROOT
 from tests.kit.kube import HOST, KubeHub, new_namespace, require_cluster, run_kube_hub
 from tests.kit.kubebuild import ensure_base
+from tests.kit.ports import find_port
 from tests.kit.repos import Project
 
 LEAST = 10  # rounds, however few are asked for

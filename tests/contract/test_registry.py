@@ -19,9 +19,9 @@ from hubdock.core.oci import CONFIG, LAYER, Descriptor, make_digest, make_manife
 from hubdock.drivers.oci import Registry
 from hubdock.drivers.oci_auth import Logins
 from tests.contract.conftest import Connect, make_logins, start
-from tests.kit.hub import find_port
 from tests.kit.images import publish, put_raw
 from tests.kit.moody import Answer, Moody, be_silent
+from tests.kit.ports import find_port
 from tests.kit.registry import Registry as Running
 from tests.kit.registry import write_htpasswd
 from tests.kit.tokens import TokenServer, write_tls

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError
 
 from tests.kit.lab import Lab
+from tests.kit.ports import find_port
 
 ROOT = Path(__file__).parents[2]
 MINUTES = 60_000
@@ -31,7 +31,7 @@ class Demo:
     def __init__(self, clone: Path) -> None:
         self.clone, self.log = clone, clone.parent / "demo.log"
         with self.log.open("wb") as log:
-            ports = [f"HUBDOCK_DEMO_{name}={find_port()}" for name in ("PORT", "FILES_PORT", "HUB_PORT", "PROXY_PORT", "SERVICE_PORT")]
+            ports = [f"HUBDOCK_DEMO_{name}={find_port('')}" for name in ("PORT", "FILES_PORT", "HUB_PORT", "PROXY_PORT", "SERVICE_PORT")]
             self.process = subprocess.Popen(
                 ["make", "demo", *ports], cwd=clone, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
             )
@@ -66,12 +66,6 @@ class Demo:
 def heed_ctrl_c() -> None:
     """Undo what a shell does to whatever it runs in the background: these tests, say."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def find_containers(demo: Demo) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.kit.hub import ROOT, find_port
+from tests.kit.hub import ROOT
+from tests.kit.ports import find_port
 
 CANARY = "pa55word-canary"
 HUB = """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import secrets
 import tarfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.kit.hub import Hub, Server, find_port
+from tests.kit.hub import Hub, Server
+from tests.kit.ports import find_port
 from tests.kit.repos import Project
 
 SHOW = "find . -path ./.git -prune -o -path '*/.dvc/tmp' -prune -o \\( -type l -printf '%p -> %l\\n' -o -type f -printf '%p %m %s\\n' \\) | sort; git status --porcelain=v1 --branch; git log --format=%H; git for-each-ref; git config user.name; git config remote.origin.url"
@@ -36,7 +38,7 @@ def run_second(hub: Hub, first: Server, env: dict[str, str]) -> Any:
     data = [mount for mount in first.container.attrs["HostConfig"]["Mounts"] if mount["Target"].startswith("/hubdock/data")]
     engine = hub.engine.api
     host = engine.create_host_config(network_mode="host", mounts=data, tmpfs={"/hubdock/run": "mode=1777"})
-    made = engine.create_container(first.container.attrs["Image"], environment=env, host_config=host, name=f"{hub.prefix}-second-{find_port()}")
+    made = engine.create_container(first.container.attrs["Image"], environment=env, host_config=host, name=f"{hub.prefix}-second-{secrets.token_hex(4)}")
     engine.start(made["Id"])
     return hub.engine.containers.get(made["Id"])
 

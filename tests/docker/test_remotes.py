@@ -15,7 +15,8 @@ from hubdock.core.errors import BackendError
 from tests.kit.builder import Builder
 from tests.kit.faces import Faces, Refusal
 from tests.kit.history import SolveCounter
-from tests.kit.hub import Hub, find_gateway, find_port, run_hub
+from tests.kit.hub import Hub, find_gateway, run_hub
+from tests.kit.ports import find_port
 from tests.kit.remotes import METADATA, Index, MoodyServer, make_wheel
 from tests.kit.repos import Project, make_requirements
 

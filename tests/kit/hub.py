@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,15 +23,11 @@ import httpx
 import psutil
 import pytest
 
+from tests.kit.ports import find_port
+
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "only-for-tests-" + secrets.token_hex(4)
 USERS = ("alice", "bob", "carol", "dave", "erin")
-
-
-def find_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def find_gateway() -> str:

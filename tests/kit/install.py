@@ -20,10 +20,11 @@ import yaml
 
 from hubdock.drivers.oci import Registry
 from tests.kit.chart import CHART, RELEASE, ROOT, require_helm
-from tests.kit.hub import PASSWORD, find_port
+from tests.kit.hub import PASSWORD
 from tests.kit.kube import HOST, KubeHub, kubectl
 from tests.kit.kubebuild import BASE as KUBE_BASE
 from tests.kit.kubebuild import push
+from tests.kit.ports import find_port
 
 BASE = os.environ.get("HUBDOCK_TEST_POD_BASE", "debian:bookworm")  # the Debian that the images start from
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from hubdock.core.text import make_tail
-from tests.kit.hub import Hub, Server, find_port, find_proxy
+from tests.kit.hub import Hub, Server, find_proxy
 from tests.kit.kubebuild import Namespace, find_registry
+from tests.kit.ports import find_port
 
 MAKING = 1200  # seconds that a cluster may take to be built
 HOST = os.environ.get("HUBDOCK_TEST_KUBE_HOST", "10.89.0.1")  # this machine, as pods reach it

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.hub import find_port
+from tests.kit.ports import find_port
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200", "ssl": "off"}  # it need not outlive the machine
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.kit.hub import ROOT, find_base, find_port
+from tests.kit.hub import ROOT, find_base
+from tests.kit.ports import find_port
 
 _PROBED = {
     "python": "3.12.1", "packages": {"jupyterhub": "5.4.6", "jupyterlab": "4.4.0", "jupyter-server": "2.16", "ipykernel": "6.29"},

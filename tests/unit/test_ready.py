@@ -9,7 +9,7 @@ import pytest
 
 from hubdock.core.errors import LaunchError
 from hubdock.spawner.ready import wait_until_up
-from tests.kit.hub import find_port
+from tests.kit.ports import find_port
 
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 FAILING = b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
