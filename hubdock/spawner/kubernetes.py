@@ -121,7 +121,7 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
         """Return when the server answers. Meanwhile its user is told why it does not. Raises the error that says why it never will."""
         meeting = asyncio.create_task(self._meet())
         try:
-            await self._wait_until_running()
+            await self._wait_until_running(meeting)
             if not self._address and not self.internal_ssl:
                 address = urlsplit(self._get_pod_url(self._pod))
                 await self.wait_until_up(address.hostname or "", address.port or self.port)
@@ -137,7 +137,8 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
             await wait_until_up(address, self.port, f"{self.server.base_url}api", self.http_timeout, self.has_ended, worst=200)
             self._address = address
 
-    async def _wait_until_running(self) -> None:
+    async def _wait_until_running(self, meeting: asyncio.Task[None]) -> None:
+        """Return as soon as the server was met, or its node says that it runs."""
         began = looked = changed = time.monotonic()
         stage, told = Stage.NEW, ""
         while not self._address and not self._runs():
@@ -152,7 +153,10 @@ class HubDockKubeSpawner(HubDockMixin, DefaultKubeSpawner):
                 elif find_stage(pod) is not stage:
                     stage, changed = find_stage(pod), now
                 told = self._tell_why(pod, told, now - changed, now - began)
-            await asyncio.sleep(PAUSE)
+            if meeting.done():  # without an address: it can't be met, and its node has the word
+                await asyncio.sleep(PAUSE)
+            else:
+                await asyncio.wait([meeting], timeout=PAUSE)
 
     def _tell_why(self, pod: Mapping[str, Any], told: str, waited: float, total: float) -> str:
         """Say why a pod waits if that is new, and return what was said last. Raises the reason when it lasts too long, or will last for ever."""
