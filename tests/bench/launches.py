@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +56,10 @@ def time_start(hub: Hub, server: str, options: dict[str, Any]) -> float:
     began = time.perf_counter()
     answer = hub.api("POST", f"users/alice/servers/{server}", options)
     assert answer.status_code in {201, 202}, answer.text
-    for event in follow_start(hub, server):
-        if event.get("ready"):
-            return time.perf_counter() - began
-        assert not event.get("failed"), event
-    raise AssertionError("the hub did not tell how the start ended")
-
-
-def follow_start(hub: Hub, server: str) -> Iterator[dict[str, Any]]:
-    """Yield what the hub tells of a start until it has ended."""
-    url, headers = f"{hub.url}/hub/api/users/alice/servers/{server}/progress", {"Authorization": f"token {hub.token}"}
-    with httpx.stream("GET", url, headers=headers, timeout=120) as answer:
-        for line in answer.iter_lines():
-            if line.startswith("data:"):
-                yield json.loads(line.removeprefix("data:"))
+    events = hub.read_progress("alice", server)
+    taken = time.perf_counter() - began
+    assert events and events[-1].get("ready"), events
+    return taken
 
 
 def time_in_turn(plain: Hub, ours: Hub, options: dict[str, Any], rounds: int) -> dict[str, list[float]]:
